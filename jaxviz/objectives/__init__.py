@@ -1,0 +1,25 @@
+"""What to maximise: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
+
+An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit never
+recompiles. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 pieces of work, one image group each.
+
+Called, an objective scores one group of S images: `objective(activations, images) -> float32 (S,)`, larger is better, where
+`activations` maps layer names to (S, h, w, C), or (S, C) after the flattening, and `images` is float32 (S, H, W, C) in [0, 1].
+"""
+
+from jaxviz.objectives._algebra import Objective as Objective
+from jaxviz.objectives._algebra import combine as combine
+from jaxviz.objectives._algebra import count as count
+from jaxviz.objectives._algebra import leaf as leaf
+from jaxviz.objectives._algebra import partition as partition
+from jaxviz.objectives._algebra import pytree as pytree
+from jaxviz.objectives._algebra import static as static
+from jaxviz.objectives._parse import as_objective as as_objective
+from jaxviz.objectives._parse import parse as parse
+from jaxviz.objectives._units import channel as channel
+from jaxviz.objectives._units import function as function
+from jaxviz.objectives._units import layer as layer
+from jaxviz.objectives._units import layer_shape as layer_shape
+from jaxviz.objectives._units import logit as logit
+from jaxviz.objectives._units import neuron as neuron
+from jaxviz.objectives._units import work_ids as work_ids

@@ -1,0 +1,182 @@
+"""The algebra of objectives: the base class, sums, multiples and products, and the split into per-unit and shared leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxviz._errors import ArgumentError
+from jaxviz._types import Array, ArrayLike
+from jaxviz.models import Model
+
+Activations: TypeAlias = Mapping[str, Array]
+
+
+def leaf(rank: int = 0, default: Any = dataclasses.MISSING) -> Any:
+    """Declare an array field of `rank` axes for one unit; one axis more, in front, means one entry per unit."""
+    return field(default=default, metadata={"rank": rank})
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that is part of the compiled program (a name, a mode), not of its data."""
+    return field(default=default, metadata={"static": True})
+
+
+def pytree(cls):
+    """Make a class a frozen dataclass and a JAX pytree: fields are leaves unless `static()`."""
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+
+
+class Objective:
+    """Base of all objectives: arithmetic, and what the engine asks of a term.
+
+    Sums, differences, negation, multiples and products of objectives are objectives:
+
+    >>> objective = channel("layer3", 7) - 0.5 * channel("layer3", 9)
+    """
+
+    __array_ufunc__ = None  # numpy scalars and arrays defer to __rmul__
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        raise NotImplementedError
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        """Return the objective with layers, units and class names checked against the network."""
+        return _map_terms(self, lambda term: term.bind(model, size))
+
+    def layers(self) -> tuple[str, ...]:
+        """Return the names of the layers whose activations the objective reads."""
+        return tuple(dict.fromkeys(name for term in _terms(self) for name in term.layers()))
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        """Return the layer and the unit indices (K,) that name the pieces of work, or None where there are none."""
+        return next((units for term in _terms(self) if (units := term.units()) is not None), None)
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        """Return a name per piece of work, such as `layer3:7` or `logit:golf ball`."""
+        named = [labels for term in _terms(self) if (labels := term.labels(model))]
+        return max(named, key=len) if named else ()
+
+    def __add__(self, other: Objective | int) -> Objective:
+        if isinstance(other, int | float) and other == 0:  # so that sum() works
+            return self
+        return Sum((self, other))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Objective:
+        return -1.0 * self
+
+    def __sub__(self, other: Objective) -> Objective:
+        return self + -other
+
+    def __mul__(self, other: Objective | float | ArrayLike) -> Objective:
+        return Product(self, other) if isinstance(other, Objective) else Scaled(np.asarray(other, np.float32), self)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: float | ArrayLike) -> Objective:
+        return self * (1.0 / np.asarray(other, np.float32))
+
+
+@pytree
+class Sum(Objective):
+    """The sum of its terms, exactly: weights belong to their own term."""
+
+    terms: tuple[Objective, ...]
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        return sum((term(acts, images) for term in self.terms[1:]), self.terms[0](acts, images))
+
+
+@pytree
+class Scaled(Objective):
+    """A term times a weight, which is data: another weight does not recompile."""
+
+    weight: ArrayLike = leaf()
+    term: Objective = field(default=None)  # type: ignore[assignment]
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        return self.weight * self.term(acts, images)
+
+
+@pytree
+class Product(Objective):
+    """The product of two scores."""
+
+    left: Objective
+    right: Objective
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        return self.left(acts, images) * self.right(acts, images)
+
+
+def count(objective: Objective) -> int:
+    """Return the number of pieces of work; an error where the terms of a sum disagree."""
+    sizes = {len(value) for value, batched in _leaves(objective) if batched}
+    if len(sizes) > 1:
+        raise ArgumentError(
+            f"The terms of an objective have different numbers of units: {sorted(sizes)}; give each K or one."
+        )
+    return sizes.pop() if sizes else 1
+
+
+def partition(objective: Objective) -> tuple[Objective, Objective]:
+    """Split into two pytrees of the same form: the leaves with an entry per unit, and the rest; the other's are None."""
+    flags = [batched for _, batched in _leaves(objective)]
+    leaves, form = jax.tree.flatten(objective)
+    each = form.unflatten([value if batched else None for value, batched in zip(leaves, flags, strict=True)])
+    rest = form.unflatten([None if batched else value for value, batched in zip(leaves, flags, strict=True)])
+    return each, rest
+
+
+def combine(each: Objective, rest: Objective) -> Objective:
+    """Undo `partition`."""
+    return jax.tree.map(lambda a, b: b if a is None else a, each, rest, is_leaf=lambda x: x is None)
+
+
+def _children(objective: Objective) -> list[tuple[str, Any]]:
+    return [(f.name, getattr(objective, f.name)) for f in dataclasses.fields(objective)]  # type: ignore[arg-type]
+
+
+def _terms(objective: Objective) -> list[Objective]:
+    terms: list[Objective] = []
+    for _, value in _children(objective):
+        terms += [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Objective)]
+    return terms
+
+
+def _map_terms(objective: Objective, change: Callable[[Objective], Objective]) -> Objective:
+    changed: dict[str, Any] = {}
+    for name, value in _children(objective):
+        if isinstance(value, Objective):
+            changed[name] = change(value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Objective):
+            changed[name] = tuple(change(term) for term in value)
+    return dataclasses.replace(objective, **changed)  # type: ignore[type-var]
+
+
+def _leaves(objective: Objective) -> list[tuple[Any, bool]]:
+    """Return every array leaf in the pytree's order, and whether it has one entry per unit."""
+    found: list[tuple[Any, bool]] = []
+    for f in dataclasses.fields(objective):  # type: ignore[arg-type]
+        value = getattr(objective, f.name)
+        if f.metadata.get("static") or value is None:
+            continue
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Objective):
+                found += _leaves(part)
+            else:
+                rank, ndim = f.metadata.get("rank", 0), np.ndim(part)
+                if ndim not in (rank, rank + 1):
+                    shape = np.shape(part)
+                    raise ArgumentError(
+                        f"{type(objective).__name__}.{f.name} has {rank} axes a unit; got shape {shape}."
+                    )
+                found.append((part, ndim == rank + 1))
+    return found
