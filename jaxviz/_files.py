@@ -1,0 +1,48 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from jaxviz._types import StrPath
+
+
+def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object]) -> Path:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+
+    A reader sees the old file or the whole new one, also after a crash or a full disk. Missing folders are created.
+
+    Args:
+        path: Where the file goes.
+        write: Called once with the open binary file.
+
+    Raises:
+        OSError: The folder or file cannot be written; the temporary file is gone and an old file is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        # mkstemp makes the file private; give it the rights that open() would have given it.
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    return path
+
+
+def _umask() -> int:
+    # The only way to read the mask without setting it is Linux's /proc; elsewhere the common one is taken, because
+    # os.umask() would change it for every thread of the process.
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/status").read_text().split("Umask:")[1].split()[0], 8)
+    return 0o022
