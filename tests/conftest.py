@@ -1,0 +1,25 @@
+"""Options, markers and devices that all tests share."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+# Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
+jax.config.update("jax_num_cpu_devices", 4)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
+    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files to try (default 200)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "network: needs the internet; skipped unless --run-network is given")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--run-network"):
+        for item in items:
+            if "network" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs the internet: pytest --run-network"))
