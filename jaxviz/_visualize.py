@@ -1,0 +1,181 @@
+"""Activation maximisation: images that a network's units respond to most."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from jaxviz import engine, objectives, transforms
+from jaxviz._errors import ArgumentError
+from jaxviz._static import as_static
+from jaxviz._types import Array, ArrayLike
+from jaxviz.engine import Progress, Recipe, Unit
+from jaxviz.models import Model, from_function
+from jaxviz.objectives import Objective
+from jaxviz.param import Param, fourier
+from jaxviz.regularizers import Regularizer
+from jaxviz.result import Result, concatenate
+from jaxviz.transforms import Transform
+
+Objectives = Objective | str | Callable | Sequence["Objective | str | Callable"]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `visualize`; `result` holds the units that were finished, or is None."""
+
+    def __init__(self, result: Result | None) -> None:
+        super().__init__(f"{0 if result is None else len(result.labels)} units were finished: see the exception's .result")
+        self.result = result
+
+
+def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **options: Any) -> Result:
+    """Render the images that maximise objectives, many units and samples at once.
+
+    Args:
+        model: from `load`, `from_torch` or `from_module`; or any pure function `images (N, H, W, 3) in [0, 1] -> array`, whose
+            one layer is named `"output"`.
+        objective: an objective (`jv.channel("layer3", range(256))`), a string (`"layer4:3,9,20-31"`, `"logit:golf ball"`), a
+            function `(activations, images) -> (S,)`, or a list of these, each a program of its own.
+        **options: as for `iter_visualize`.
+
+    Returns:
+        A `Result`: `images` float32 (K, S, H, W, C) in [0, 1], `scores` (K, S), the objective alone on the final image, and
+        `history` (K, S, steps), what was optimised (with transforms and regularisers).
+
+    Raises:
+        ArgumentError: an argument is wrong; the message says what was expected.
+        Interrupted: Ctrl-C; its `result` keeps the units that were finished.
+
+    Example:
+        >>> result = jaxviz.visualize(jaxviz.load(), "logit:golf ball,church", steps=64)
+        >>> result.save("out")
+    """
+    parts: list[Result] = []
+    try:
+        for part in iter_visualize(model, objective, **options):
+            parts.append(part)
+    except KeyboardInterrupt:
+        raise Interrupted(concatenate(parts) if parts else None) from None
+    return concatenate(parts)
+
+
+def iter_visualize(
+    model: Model | Callable[[Array], Array],
+    objective: Objectives,
+    *,
+    param: Param | Callable[[], Param] = fourier,
+    transforms: Transform | Sequence[Transform] | None = None,
+    regularizers: Regularizer | Sequence[Regularizer] = (),
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
+    learning_rate: float | ArrayLike = 0.05,
+    steps: int = 256,
+    size: int | tuple[int, int] | None = None,
+    samples: int = 1,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
+    precision: str | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Result]:
+    """Like `visualize`, but yield each chunk of units as it is finished, so that nothing finished is lost.
+
+    Args:
+        model: as in `visualize`.
+        objective: as in `visualize`.
+        param: how an image is parameterised: `jv.param.fourier()`, `jv.param.pixel()`, ...
+        transforms: drawn anew for every image and step; None for `jv.transforms.standard()`, `()` for none.
+        regularizers: subtracted from the objective; they see the untransformed image.
+        optimizer: a factory `learning_rate -> optax.GradientTransformation`, such as `optax.adam`, `optax.sgd` or a
+            `functools.partial` of one. The learning rate is data, so another one does not recompile.
+        learning_rate: passed to the factory.
+        steps: of gradient ascent.
+        size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
+        samples: images per unit, each from its own random start.
+        seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
+        mesh: the devices to use, any shape; None for all.
+        chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
+        precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every
+            platform); None for the platform's default.
+        progress: called with a `Progress` after every block of steps.
+    """
+    if not isinstance(model, Model):
+        model = from_function(model)
+    height, width = _check_size(size, model)
+    for name, value, least in (("steps", steps, 0), ("samples", samples, 1), ("chunk", chunk or 1, 1)):
+        if value != int(value) or value < least:
+            raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if not isinstance(param, Param):
+        param = param()
+    param = param.with_shape((height, width, len(model.mean)))
+    many = objective if isinstance(objective, list | tuple) else [objective]
+    bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
+    if not bound:
+        raise ArgumentError("Expected at least one objective; got an empty list.")
+    settings = {
+        "model": model.name,
+        "steps": steps,
+        "size": [height, width],
+        "samples": samples,
+        "seed": seed,
+        "learning_rate": float(learning_rate),
+        "optimizer": getattr(optimizer, "__name__", str(optimizer)),
+        "param": repr(param),
+        "transforms": repr(transforms),
+        "regularizers": repr(regularizers),
+        "precision": precision,
+        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
+    }
+    recipe = Recipe(
+        model=model.bare(),
+        param=param,
+        transform=_as_transform(transforms),
+        regularizers=_as_regularizers(regularizers),
+        objective=bound[0],
+        learning_rate=np.asarray(learning_rate, np.float32),
+        layers=(),
+        optimizer=as_static(optimizer),
+    )
+    for one in bound:
+        each, rest = objectives.partition(one)
+        labels = one.labels(model)
+        units = Unit(each, sample_keys(seed, objectives.work_ids(one, model), samples))
+        program = dataclasses.replace(recipe, objective=rest, layers=one.layers())
+        for part in engine.run(program, units, steps, mesh=mesh, chunk=chunk, precision=precision, progress=progress):
+            names = labels[part.first : part.first + len(part.images)]
+            yield Result(part.images, part.scores, part.history, names, settings | {"objective": list(labels)})
+
+
+def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
+    """Return the random keys (K, S) of (seed, id, sample): `ids` is uint32 (K, n), folded in one column after the other."""
+
+    def key(words: Array, sample: Array) -> Array:
+        folded = jax.random.key(seed)
+        for word in words:
+            folded = jax.random.fold_in(folded, word)
+        return jax.random.fold_in(folded, sample)
+
+    return jax.vmap(jax.vmap(key, (None, 0)), (0, None))(ids, np.arange(samples, dtype=np.uint32))
+
+
+def _check_size(size: int | tuple[int, int] | None, model: Model) -> tuple[int, int]:
+    pair = model.input_size if size is None else (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in pair):
+        raise ArgumentError(f"size is a number of pixels or (height, width), each at least 1; got {size!r}.")
+    return int(pair[0]), int(pair[1])
+
+
+def _as_transform(given: Any) -> Any:
+    if given is None:
+        return transforms.standard()
+    return transforms.compose(*given) if isinstance(given, list | tuple) else transforms.compose(given)
+
+
+def _as_regularizers(given: Any) -> tuple:
+    return tuple(given) if isinstance(given, list | tuple) else (given,)

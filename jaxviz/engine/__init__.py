@@ -1,0 +1,8 @@
+"""The engine: units of work written once for one unit, run in chunks over all devices."""
+
+from jaxviz.engine._ascent import Recipe as Recipe
+from jaxviz.engine._ascent import Unit as Unit
+from jaxviz.engine._execute import Chunk as Chunk
+from jaxviz.engine._execute import Progress as Progress
+from jaxviz.engine._execute import make_mesh as make_mesh
+from jaxviz.engine._execute import run as run

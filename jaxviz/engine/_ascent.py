@@ -1,0 +1,94 @@
+"""Gradient ascent on the images of one unit of work: one objective and its group of S sample images.
+
+Everything here is traced and knows nothing of batches, chunks or devices; `_execute` maps it over units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxviz._types import Array, PyTree
+from jaxviz.models import Model, activations
+from jaxviz.objectives import Objective, combine
+from jaxviz.param import Param
+
+BLOCK = 32  # steps at most in one call of the compiled program; fewer run when fewer are asked for
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Recipe:
+    """All that every unit of a run has in common. Arrays are data; only the static fields are part of the program."""
+
+    model: Model
+    param: Param
+    transform: Callable[[Array, Array], Array]
+    regularizers: tuple[Callable[[Array], Array], ...]
+    objective: Objective  # the leaves that all units share; None where each unit has its own
+    learning_rate: Array
+    layers: tuple[str, ...] = field(metadata={"static": True})
+    optimizer: Callable[[Any], optax.GradientTransformation] = field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Unit:
+    """One unit of work: the leaves of the objective that are its own, and a key per sample, (S,)."""
+
+    objective: Objective
+    keys: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Carry:
+    """What a step changes: the parameters of S images and the optimiser's state of each."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+def start(recipe: Recipe, unit: Unit) -> Carry:
+    """Draw the S starting images from their keys."""
+    params = jax.vmap(recipe.param.init)(jax.vmap(partial(jax.random.fold_in, data=0))(unit.keys))
+    return Carry(params, jax.vmap(recipe.optimizer(recipe.learning_rate).init)(params))
+
+
+def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) -> tuple[Carry, Array]:
+    """Run `steps` (at most BLOCK) steps from step number `first`; return the objective that was optimised too, (S, BLOCK)."""
+    objective = combine(unit.objective, recipe.objective)
+    optimizer = recipe.optimizer(recipe.learning_rate)
+
+    def loss(params: PyTree, keys: Array) -> tuple[Array, Array]:
+        images = jax.vmap(recipe.param.decode)(params)
+        views = jax.vmap(recipe.transform)(keys, images)
+        value = objective(activations(recipe.model, views, recipe.layers), views)
+        for regularizer in recipe.regularizers:
+            value = value - jax.vmap(regularizer)(images)
+        return -value.sum(), value
+
+    def step(i: Array, state: tuple[Carry, Array]) -> tuple[Carry, Array]:
+        carry, history = state
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, first + i + 1))(unit.keys)
+        gradient, value = jax.grad(loss, has_aux=True)(carry.params, keys)
+        # Per sample, so that an optimiser with a norm or a count never couples one image to another.
+        updates, opt_state = jax.vmap(optimizer.update)(gradient, carry.opt_state, carry.params)
+        params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
+        return Carry(params, opt_state), jax.lax.dynamic_update_index_in_dim(history, value, i, axis=1)
+
+    history = jnp.zeros((unit.keys.shape[0], BLOCK), jnp.float32)
+    return jax.lax.fori_loop(0, steps, step, (carry, history))
+
+
+def finish(recipe: Recipe, unit: Unit, carry: Carry) -> tuple[Array, Array]:
+    """Return the S images in [0, 1] and the objective alone on each, untransformed, (S,)."""
+    objective = combine(unit.objective, recipe.objective)
+    images = jax.vmap(recipe.param.decode)(carry.params)
+    return images, objective(activations(recipe.model, images, recipe.layers), images)
