@@ -51,7 +51,7 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
         with Image.open(path) as file:
             image = _rgb_or_float(ImageOps.exif_transpose(file))
         if hw is not None:
-            image = ImageOps.fit(image, hw[::-1], Image.Resampling.BILINEAR)
+            image = ImageOps.fit(image, (hw[1], hw[0]), Image.Resampling.BILINEAR)
         array = np.asarray(image, np.float32)
     except FileNotFoundError as error:
         raise ImageError(f"Cannot read the image '{path}': there is no such file.") from error

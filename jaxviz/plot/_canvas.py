@@ -1,0 +1,72 @@
+"""What every picture needs: colours, type, captions that fit, tiles of one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFont
+
+from jaxviz._errors import ArgumentError
+from jaxviz._types import ArrayLike
+from jaxviz.image import to_uint8
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a picture: paper, text, and text of second rank."""
+
+    paper: Colour
+    ink: Colour
+    faint: Colour
+
+
+LIGHT = Theme(paper=(255, 255, 255), ink=(32, 33, 36), faint=(128, 131, 137))
+DARK = Theme(paper=(23, 24, 27), ink=(232, 233, 236), faint=(140, 144, 151))
+
+
+def theme(dark: bool) -> Theme:
+    return DARK if dark else LIGHT
+
+
+def font(size: int) -> Font:
+    """Return Pillow's own typeface, which is there on every machine."""
+    return ImageFont.load_default(size)
+
+
+def line_height(face: Font) -> int:
+    _, top, _, bottom = face.getbbox("Ágjy")
+    return round(bottom - min(top, 0))
+
+
+def fit(text: str, face: Font, width: int) -> str:
+    """Return the text on one line, shortened with an ellipsis where it is wider than `width` pixels."""
+    text = " ".join(text.split())
+    if face.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)  # the longest beginning that fits, by bisection: labels may be very long
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if face.getlength(text[:middle].rstrip() + "…") <= width else (low, middle - 1)
+    return text[:low].rstrip() + "…" if low else ""
+
+
+def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
+    """Return uint8 (N, h, w, 3) from images (N, H, W, 1 or 3) or (N, H, W), scaled to `height` with a Lanczos filter."""
+    array = to_uint8(images)
+    array = array[..., None] if array.ndim == 3 else array
+    if array.ndim != 4 or 0 in array.shape:
+        raise ArgumentError(f"Expected images of shape (N, H, W, C) with at least one image, got {np.shape(images)}.")
+    if array.shape[-1] not in (1, 3):
+        raise ArgumentError(
+            f"Cannot show {array.shape[-1]} channels as colours: expected 1 (grey) or 3 (RGB). "
+            "Choose some, for example images[..., :3], or images[..., [i]] for one of them."
+        )
+    array = np.broadcast_to(array, (*array.shape[:-1], 3))
+    if height is None or height == array.shape[1]:
+        return array
+    size = (max(1, round(array.shape[2] * height / array.shape[1])), height)
+    return np.stack([np.asarray(Image.fromarray(a).resize(size, Image.Resampling.LANCZOS)) for a in array])
