@@ -1,0 +1,132 @@
+"""What a compiled program keys on (static, compared by value) and what it takes as data (traced leaves)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxviz._errors import ArgumentError
+from jaxviz._types import Array
+
+
+class _PartialByValue:
+    """A `functools.partial` that equals another one of the same function and arguments.
+
+    Two `partial(optax.sgd, momentum=0.9)` never compare equal, so a program keyed on one would be compiled again for
+    the next.
+    """
+
+    def __init__(self, call: functools.partial[Any], key: Any):
+        self._call = call
+        self._key = key
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _PartialByValue) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self._call)
+
+
+def _key(value: Any) -> Any:
+    """Return a hashable key of a value in which 1, 1.0 and True differ, as they do in a traced program."""
+    if isinstance(value, functools.partial):
+        named = tuple(sorted((name, _key(v)) for name, v in value.keywords.items()))
+        return (type(value), _key(value.func), tuple(_key(v) for v in value.args), named)
+    if isinstance(value, tuple):
+        return (type(value), *(_key(v) for v in value))
+    hash(value)  # TypeError for what cannot be compared by value
+    return (type(value), value)
+
+
+def as_static(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `fn` in a form that hashes and, where it is a `functools.partial`, compares by value.
+
+    Functions and other hashable callables come back as they are: they are compared as Python compares them, a
+    function by identity. So a `lambda` written inside a call is new on each call and compiles again; one at module
+    level does not.
+
+    Args:
+        fn: any callable. A partial with unhashable arguments (lists, arrays) is compared by identity.
+
+    Raises:
+        ArgumentError: `fn` cannot be called.
+
+    Example:
+        >>> import functools, optax
+        >>> as_static(functools.partial(optax.sgd, momentum=0.9)) == as_static(functools.partial(optax.sgd, momentum=0.9))
+        True
+    """
+    if not callable(fn):
+        raise ArgumentError(f"Expected a function, got {fn!r} of type {type(fn).__name__}.")
+    if isinstance(fn, functools.partial):
+        try:
+            return _PartialByValue(fn, _key(fn))
+        except TypeError:
+            return _PartialByValue(fn, id(fn))
+    try:
+        hash(fn)
+    except TypeError:
+        return _PartialByValue(functools.partial(fn), id(fn))
+    return fn
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Function:
+    """A plain function as a pytree without leaves, so that it can stand among transforms, regularisers and objectives."""
+
+    fn: Callable[..., Any] = dataclasses.field(metadata=dict(static=True))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+
+def as_tree(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a callable that is a pytree: `fn` itself if it is one already (its leaves stay traced), else a `Function`.
+
+    Raises:
+        ArgumentError: `fn` cannot be called.
+    """
+    if callable(fn) and not jax.tree_util.all_leaves([fn]):
+        return fn
+    return Function(as_static(fn))
+
+
+def leaf(value: Any, what: str, *, low: float | None = None, high: float | None = None, dtype: Any = np.float32) -> jax.Array:
+    """Return a number as a scalar array of one dtype, so that a program sees the same type whatever the user wrote.
+
+    Python numbers would be weakly typed, and `0.1`, `np.float64(0.1)` and `jnp.float32(0.1)` three different
+    programs. Traced values pass through unchecked (their value is not known); concrete ones must be finite and within
+    `low` and `high` (inclusive).
+
+    Raises:
+        ArgumentError: not a finite real number, or out of range.
+    """
+    if isinstance(value, Tracer):
+        return jnp.asarray(value, dtype)
+    try:
+        array = np.asarray(value)
+        number = float(array)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{what} must be a number, got {value!r}.") from None
+    if array.ndim != 0 or not np.isfinite(number):
+        raise ArgumentError(f"{what} must be one finite number, got {value!r}.")
+    if (low is not None and number < low) or (high is not None and number > high):
+        bounds = f"at least {low}" if high is None else f"between {low} and {high}" if low is not None else f"at most {high}"
+        raise ArgumentError(f"{what} must be {bounds}, got {value!r}.")
+    if np.issubdtype(dtype, np.integer) and number != int(number):
+        raise ArgumentError(f"{what} must be a whole number, got {value!r}.")
+    return cast(Array, np.asarray(number, dtype))  # NumPy: making one runs nothing on a device

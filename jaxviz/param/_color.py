@@ -1,0 +1,46 @@
+"""Colour decorrelation: channels in which natural images are uncorrelated, and back."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._types import Array
+
+# Square root (by SVD) of the covariance of ImageNet's colours, as published with Lucid.
+_SQRT_COVARIANCE = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+_CORRELATE = (_SQRT_COVARIANCE / np.linalg.norm(_SQRT_COVARIANCE, axis=0).max()).T
+CORRELATE = _CORRELATE.astype(np.float32)
+DECORRELATE = np.linalg.inv(_CORRELATE).astype(np.float32)
+
+
+def _mix(image: Array, matrix: np.ndarray) -> Array:
+    # Written out instead of a matrix product: full float32 on every device, and it fuses with what comes before and after.
+    channels = [image[..., i : i + 1] * matrix[i] for i in range(3)]
+    return channels[0] + channels[1] + channels[2]
+
+
+def correlate(image: Array) -> Array:
+    """Turn decorrelated colours into RGB, without any offset (Olah et al. 2017, "Feature Visualization").
+
+    The matrix is Lucid's: the square root of ImageNet's colour covariance over its largest column norm, so that a
+    step in one decorrelated channel moves R, G and B together as natural images do.
+
+    Args:
+        image: float32 (..., C). Returned as it is unless C is 3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> correlate(jnp.eye(3))[0].round(3).tolist()
+        [0.5630000233650208, 0.5839999914169312, 0.5839999914169312]
+    """
+    return _mix(jnp.asarray(image), CORRELATE) if image.shape[-1] == 3 else image
+
+
+def decorrelate(image: Array) -> Array:
+    """Turn RGB without offset into decorrelated colours; the inverse of `correlate`.
+
+    Args:
+        image: float32 (..., C). Returned as it is unless C is 3.
+    """
+    return _mix(jnp.asarray(image), DECORRELATE) if image.shape[-1] == 3 else image

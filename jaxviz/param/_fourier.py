@@ -1,0 +1,114 @@
+"""Images parameterised by their spectrum."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._static import leaf
+from jaxviz._types import Array
+from jaxviz.param._base import (
+    Shape,
+    Squash,
+    check_image,
+    check_shape,
+    check_squash,
+    clip_through,
+    known_shape,
+    logit,
+)
+from jaxviz.param._color import correlate, decorrelate
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fourier:
+    """Made by `fourier`; the parameters are a real array (H, W // 2 + 1, C, 2): real and imaginary parts."""
+
+    sd: Array
+    decay: Array
+    shape: Shape | None = dataclasses.field(metadata=dict(static=True))
+    decorrelate: bool = dataclasses.field(metadata=dict(static=True))
+    squash: Squash = dataclasses.field(metadata=dict(static=True))
+
+    def with_shape(self, shape: Sequence[int]) -> Fourier:
+        return dataclasses.replace(self, shape=check_shape(shape))
+
+    def init(self, key: Array) -> Array:
+        h, w, c = known_shape(self)
+        return self.sd * jax.random.normal(key, (h, w // 2 + 1, c, 2), jnp.float32)
+
+    def decode(self, params: Array) -> Array:
+        return self._squashed(self._unsquashed(params))
+
+    def project(self, params: Array) -> Array:
+        if self.squash == "sigmoid":
+            return params
+        return self._spectrum(jnp.clip(self._unsquashed(params) + 0.5, 0, 1) - 0.5)
+
+    def encode(self, image: Array) -> Array:
+        image = check_image(image, known_shape(self))
+        return self._spectrum(logit(image) if self.squash == "sigmoid" else image - 0.5)
+
+    def _squashed(self, image: Array) -> Array:
+        return jax.nn.sigmoid(image) if self.squash == "sigmoid" else clip_through(image + 0.5)
+
+    def _unsquashed(self, params: Array) -> Array:
+        h, w, _ = known_shape(self)
+        scaled = params * self._scale()[:, :, None, None]
+        image = jnp.fft.irfft2(jax.lax.complex(scaled[..., 0], scaled[..., 1]), s=(h, w), axes=(0, 1)) / 4
+        return correlate(image) if self.decorrelate else image
+
+    def _spectrum(self, image: Array) -> Array:
+        spectrum = 4 * jnp.fft.rfft2(decorrelate(image) if self.decorrelate else image, axes=(0, 1))
+        return jnp.stack([spectrum.real, spectrum.imag], -1) / self._scale()[:, :, None, None]
+
+    def _scale(self) -> Array:
+        h, w, _ = known_shape(self)
+        rows, columns = np.fft.fftfreq(h).astype(np.float32), np.fft.rfftfreq(w).astype(np.float32)
+        frequency = jnp.hypot(rows[:, None], columns[None, :])
+        return jnp.maximum(frequency, np.float32(1 / max(h, w))) ** -self.decay * np.float32(np.sqrt(h * w))
+
+
+def fourier(
+    shape: Sequence[int] | None = None,
+    *,
+    sd: float = 0.01,
+    decay: float = 1.0,
+    decorrelate: bool = True,
+    squash: Squash = "sigmoid",
+) -> Fourier:
+    """Parameterise an image by its spectrum and decorrelated colours (Olah et al. 2017, "Feature Visualization").
+
+    Steps of one size then move all frequencies as natural images have them, and pictures come out smooth. The
+    formulas are Lucid's:
+
+        scale = max(f, 1 / max(H, W)) ** -decay * sqrt(H * W)      f: frequency in cycles per pixel
+        image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, real and
+        imaginary)
+
+    At the start the image is almost flat grey. An odd W has exactly W columns (Lucid makes one more and cuts it off).
+    Parameters are real, so that any optimiser works on them.
+
+    Args:
+        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
+        sd: standard deviation of the parameters at the start, at least 0.
+        decay: how steeply high frequencies are scaled down; 0 not at all, 1 as 1/f.
+        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, clipped to [0, 1] after every step.
+
+    Raises:
+        ArgumentError: a wrong shape, sd, decay or squash; also from `init` and `decode`, where no shape is set.
+
+    Example:
+        >>> import jax
+        >>> param = fourier((4, 7, 3))
+        >>> params = param.init(jax.random.key(0))
+        >>> params.shape, param.decode(params).shape
+        ((4, 4, 3, 2), (4, 7, 3))
+    """
+    return Fourier(leaf(sd, "sd", low=0), leaf(decay, "decay"), check_shape(shape), bool(decorrelate), check_squash(squash))

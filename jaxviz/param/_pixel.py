@@ -1,0 +1,89 @@
+"""Images parameterised by their pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxviz._static import leaf
+from jaxviz._types import Array
+from jaxviz.param._base import (
+    Shape,
+    Squash,
+    check_image,
+    check_shape,
+    check_squash,
+    clip_through,
+    known_shape,
+    logit,
+)
+from jaxviz.param._color import correlate, decorrelate
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pixel:
+    """Made by `pixel`; the parameters are an array (H, W, C)."""
+
+    sd: Array
+    shape: Shape | None = dataclasses.field(metadata=dict(static=True))
+    decorrelate: bool = dataclasses.field(metadata=dict(static=True))
+    squash: Squash = dataclasses.field(metadata=dict(static=True))
+
+    def with_shape(self, shape: Sequence[int]) -> Pixel:
+        return dataclasses.replace(self, shape=check_shape(shape))
+
+    def init(self, key: Array) -> Array:
+        noise = self.sd * jax.random.normal(key, known_shape(self), jnp.float32)
+        return noise + 0.5 if self._plain else noise
+
+    def decode(self, params: Array) -> Array:
+        if self._plain:
+            return params
+        image = correlate(params) if self.decorrelate else params
+        return jax.nn.sigmoid(image) if self.squash == "sigmoid" else clip_through(image + 0.5)
+
+    def project(self, params: Array) -> Array:
+        if self.squash == "sigmoid":
+            return params
+        return jnp.clip(params, 0, 1) if self._plain else decorrelate(jnp.clip(correlate(params) + 0.5, 0, 1) - 0.5)
+
+    def encode(self, image: Array) -> Array:
+        image = check_image(image, self.shape)
+        if self._plain:
+            return image
+        image = logit(image) if self.squash == "sigmoid" else image - 0.5
+        return decorrelate(image) if self.decorrelate else image
+
+    @property
+    def _plain(self) -> bool:
+        return self.squash == "clip" and not self.decorrelate
+
+
+def pixel(shape: Sequence[int] | None = None, *, sd: float = 0.01, decorrelate: bool = False, squash: Squash = "clip") -> Pixel:
+    """Parameterise an image by its own pixels, the textbook form: grey plus noise, clipped to [0, 1] after every step.
+
+    With `decorrelate` the optimiser moves decorrelated colours (see `correlate`) instead of RGB. With
+    `squash="sigmoid"` the image is `sigmoid(params)`, which needs no clipping; `pixel(decorrelate=True,
+    squash="sigmoid")` is Lucid's `pixel_image`.
+
+    Args:
+        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
+        sd: standard deviation of the noise at the start, at least 0; around 0.5 for `"clip"`, around 0 before the
+            sigmoid.
+        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        squash: how the image is held in [0, 1]: `"clip"` or `"sigmoid"`.
+
+    Raises:
+        ArgumentError: a wrong shape, sd or squash; also from `init`, where no shape is set.
+
+    Example:
+        >>> import jax
+        >>> param = pixel((4, 6, 3))
+        >>> param.decode(param.init(jax.random.key(0))).shape
+        (4, 6, 3)
+    """
+    return Pixel(leaf(sd, "sd", low=0), check_shape(shape), bool(decorrelate), check_squash(squash))
