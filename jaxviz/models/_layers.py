@@ -1,0 +1,140 @@
+"""The layers of torchvision's networks as flax.nnx modules, and how their parameters are named and laid out there."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.nn import initializers
+
+from .._types import Array
+from ..ops import Ops
+
+Pair = tuple[int, int]
+Pairs = tuple[Pair, Pair]
+
+# The name in a state_dict of each parameter of the modules below and of their namesakes in flax.nnx.
+LEAF = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def to_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
+    """Return a parameter in torch's layout: HWIO to OIHW, (in, out) to (out, in), all else unchanged."""
+    if leaf != "kernel":
+        return array
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
+
+
+def from_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
+    """Return a parameter of torch's in our layout: OIHW to HWIO, (out, in) to (in, out), all else unchanged."""
+    if leaf != "kernel":
+        return array
+    return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
+
+
+class Conv(nnx.Module):
+    """A convolution; `kernel` is (kh, kw, in / groups, out)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        window: Pair,
+        *,
+        stride: Pair = (1, 1),
+        padding: Pairs = ((0, 0), (0, 0)),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        use_bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
+        init = initializers.variance_scaling(2.0, "fan_out", "normal")
+        self.kernel = nnx.Param(init(rngs.params(), (*window, in_channels // groups, out_channels), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_channels,))) if use_bias else None
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.conv(
+            x,
+            self.kernel[...],
+            None if self.bias is None else self.bias[...],
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+class BatchNorm(nnx.Module):
+    """Normalisation with running statistics; there is no training mode."""
+
+    def __init__(self, channels: int, *, epsilon: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones((channels,)))
+        self.bias = nnx.Param(jnp.zeros((channels,)))
+        self.mean = nnx.BatchStat(jnp.zeros((channels,)))
+        self.var = nnx.BatchStat(jnp.ones((channels,)))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.batch_norm(
+            x, self.scale[...], self.bias[...], self.mean[...], self.var[...], epsilon=self.epsilon
+        )
+
+
+class Linear(nnx.Module):
+    """A fully connected layer; `kernel` is (in, out)."""
+
+    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs):
+        init = initializers.normal(0.01)
+        self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((out_features,))) if use_bias else None
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.linear(x, self.kernel[...], None if self.bias is None else self.bias[...])
+
+
+class ReLU(nnx.Module):
+    """A ReLU that has a place in a list of layers."""
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.relu(x)
+
+
+class MaxPool(nnx.Module):
+    """Max pooling."""
+
+    def __init__(self, window: Pair, stride: Pair, padding: Pairs = ((0, 0), (0, 0))):
+        self.window, self.stride, self.padding = window, stride, padding
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.max_pool(x, window=self.window, stride=self.stride, padding=self.padding)
+
+
+class AvgPool(nnx.Module):
+    """Adaptive average pooling to a fixed size."""
+
+    def __init__(self, size: Pair):
+        self.size = size
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return ops.avg_pool(x, size=self.size)
+
+
+class Identity(nnx.Module):
+    """Nothing: a layer that was taken out."""
+
+    def __call__(self, x: Array, ops: Ops) -> Array:
+        return x
+
+
+class Dropout(Identity):
+    """Dropout of a network that is not being trained: nothing."""
+
+
+def both(size: int) -> Pair:
+    """Return `(size, size)`."""
+    return (size, size)
+
+
+def around(padding: int) -> Pairs:
+    """Return the same padding on all four sides."""
+    return ((padding, padding), (padding, padding))

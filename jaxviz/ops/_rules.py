@@ -1,0 +1,52 @@
+"""Rules that replace one operation of the table to change what a gradient means."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .._types import Array
+from ._table import Ops
+
+
+@jax.custom_vjp
+def guided_relu(x: Array) -> Array:
+    """ReLU whose gradient passes only where both the input and the gradient are positive.
+
+    Guided backpropagation: Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015.
+    """
+    return jax.nn.relu(x)
+
+
+def _guided_forward(x: Array) -> tuple[Array, Array]:
+    return jax.nn.relu(x), x > 0
+
+
+def _guided_backward(positive: Array, g: Array) -> tuple[Array]:
+    return (jnp.where(positive, jax.nn.relu(g), 0),)
+
+
+guided_relu.defvjp(_guided_forward, _guided_backward)
+
+
+@jax.custom_vjp
+def deconv_relu(x: Array) -> Array:
+    """ReLU whose gradient passes where the gradient is positive, whatever the input was.
+
+    Deconvolutional network: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
+    """
+    return jax.nn.relu(x)
+
+
+def _deconv_forward(x: Array) -> tuple[Array, None]:
+    return jax.nn.relu(x), None
+
+
+def _deconv_backward(_: None, g: Array) -> tuple[Array]:
+    return (jax.nn.relu(g),)
+
+
+deconv_relu.defvjp(_deconv_forward, _deconv_backward)
+
+GUIDED = Ops(relu=guided_relu)
+DECONVNET = Ops(relu=deconv_relu)
