@@ -130,7 +130,7 @@ def _array(tensor: TensorRef, data: bytes, big_endian: bool) -> np.ndarray:
     dtype, size = tensor.dtype, tensor.dtype.itemsize
     if big_endian and size > 1:  # swap as plain integers: bfloat16 knows no byte order
         data = np.frombuffer(data[: len(data) // size * size], f"u{size}").byteswap().tobytes()
-    if dtype == bool:  # any byte may be in the file, but a NumPy bool is only 0 or 1
+    if dtype.kind == "b":  # any byte may be in the file, but a NumPy bool is only 0 or 1
         data = (np.frombuffer(data, np.uint8) != 0).tobytes()
     start = tensor.storage.start * tensor.storage.dtype.itemsize + tensor.offset * size
     if 0 in tensor.shape:

@@ -52,7 +52,7 @@ def test_weights_equal_torchvision(tv, name):
 def test_unknown_names_suggest_near_ones():
     with pytest.raises(ArgumentError, match="Did you mean 'resnet50'"):
         _registry.architecture("ResNet-50")
-    with pytest.raises(ArgumentError, match="IMAGENET1K_V2, IMAGENET1K_V1.*Did you mean 'IMAGENET1K_V2'"):
+    with pytest.raises(ArgumentError, match=r"IMAGENET1K_V2, IMAGENET1K_V1.*Did you mean 'IMAGENET1K_V2'"):
         _registry.weights("resnet50", "imagenet1k_v2")
 
 
