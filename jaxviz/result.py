@@ -6,26 +6,25 @@ import base64
 import html
 import io
 import json
-import math
 import platform
-import re
-import unicodedata
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxviz._errors import ArgumentError, SaveError, UnitError, near_matches
 from jaxviz._files import write_atomically
+from jaxviz._result_files import ARRAYS, RECORD, SHEET, file_names, jsonable, old_files, refuse_existing, split_label, write_png
 from jaxviz._types import StrPath
 from jaxviz.image import to_pillow
 from jaxviz.plot import Section, contact_sheet
 
-_ARRAYS, _RECORD, _SHEET = "result.npz", "result.json", "contact_sheet.png"
 _NOTEBOOK = 60  # units that a notebook shows of a larger result
 
 
@@ -96,7 +95,7 @@ class Result:
         """
         if isinstance(key, str):
             rows = [i for i, label in enumerate(self.labels) if label == key]
-            rows = rows or [i for i, label in enumerate(self.labels) if _split(label)[0] == key]
+            rows = rows or [i for i, label in enumerate(self.labels) if split_label(label)[0] == key]
             if not rows:
                 raise UnitError(f"This result has no unit '{key}'.{near_matches(key, self.labels)}")
         elif isinstance(key, slice):
@@ -120,12 +119,12 @@ class Result:
             raise ArgumentError("This result has no units to show.")
         rows: dict[str, list[int]] = {}
         for i, label in enumerate(self.labels):
-            rows.setdefault(_split(label)[0], []).append(i)
+            rows.setdefault(split_label(label)[0], []).append(i)
         sections = [
             Section(
                 heading,
                 self.images[members],
-                [_split(self.labels[i])[1] for i in members],
+                [split_label(self.labels[i])[1] for i in members],
                 [f"{self.scores[i].mean():.3g}" for i in members],
             )
             for heading, members in rows.items()
@@ -150,42 +149,9 @@ class Result:
         Raises:
             SaveError: The folder cannot be written, or a file is in the way and `overwrite` is False.
         """
-        folder = Path(folder)
-        names = _file_names(self.labels, self.images.shape[1])
-        if self.images.shape[-1] not in (1, 3):
-            names = [[] for _ in self.labels]
-        flat = [name for unit in names for name in unit]
-        sheet = [_SHEET] if flat else []
-        try:
-            old = _old_files(folder)
-            if not overwrite:
-                _refuse_existing(folder, [*flat, *sheet, _RECORD, _ARRAYS])
-            pictures = self.images.reshape(-1, *self.images.shape[2:])
-            for name, image in zip(flat, pictures if flat else (), strict=True):
-                _write_png(folder / name, to_pillow(image))
-            if sheet:
-                _write_png(folder / _SHEET, self.contact_sheet())
-            record = json.dumps(self._record(names), indent=1).encode()
-            write_atomically(folder / _RECORD, lambda file: file.write(record))
-            about = json.dumps({"format": 1, "labels": self.labels, "settings": _jsonable(self.settings)})
-            # The arrays' file says everything that load_result needs, so that files of two runs never mix.
-            write_atomically(folder / _ARRAYS, lambda file: self._write_arrays(file, about))
-            for name in old - {*flat, *sheet}:
-                (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise SaveError(f"Cannot save the result in '{folder}': {error.strerror or error}") from error
-        return folder
-
-    def _write_arrays(self, file: IO[bytes], about: str) -> None:
-        np.savez(file, images=self.images, scores=self.scores, history=self.history, about=np.array(about))
-
-    def _record(self, names: list[list[str]]) -> dict[str, Any]:
-        units = [
-            {"label": label, "scores": _jsonable(scores.tolist()), "files": files}
-            for label, scores, files in zip(self.labels, self.scores, names, strict=True)
-        ]
-        shape = list(self.images.shape)
-        return {"format": 1, "versions": versions(), "settings": _jsonable(self.settings), "shape": shape, "units": units}
+        writer = ResultWriter(folder, overwrite=overwrite)
+        writer.add(self)
+        return writer.close()
 
     @classmethod
     def load(cls, folder: StrPath) -> Result:
@@ -211,13 +177,88 @@ class Result:
         return f'<figure><img src="{source}" alt="{names}" style="{style}"><figcaption>{text}</figcaption></figure>'
 
 
+class ResultWriter:
+    """Save a result that arrives in chunks: `add` writes a chunk's PNGs at once, `close` the rest.
+
+    So nothing finished is lost when a long run is interrupted. One chunk is `Result.save`, where files and errors are
+    described; the folder is checked before anything is computed.
+
+    >>> import tempfile
+    >>> writer = ResultWriter(tempfile.mkdtemp())
+    >>> writer.add(Result(np.zeros((1, 1, 8, 8, 3)), np.zeros((1, 1)), np.zeros((1, 1, 5)), ("layer1:0",)))
+    >>> sorted(path.name for path in writer.close().iterdir())
+    ['contact_sheet.png', 'layer1-0000-0.png', 'result.json', 'result.npz']
+    """
+
+    def __init__(self, folder: StrPath, *, overwrite: bool = False) -> None:
+        self.folder = Path(folder)
+        self._overwrite = overwrite
+        self._chunks: list[Result] = []
+        self._names: list[list[str]] = []
+        self._stems: set[str] = set()
+        with self._failures():
+            self._old = old_files(self.folder)
+            self._refuse([ARRAYS, RECORD, SHEET])
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass  # a folder that cannot be written is told now, not after an hour
+
+    def add(self, result: Result) -> None:
+        """Write the PNGs of some more units."""
+        names = file_names(result.labels, result.images.shape[1], self._stems)
+        with self._failures():
+            if result.images.shape[-1] in (1, 3):
+                self._refuse([name for unit in names for name in unit])
+                for unit, images in zip(names, result.images, strict=True):
+                    for name, image in zip(unit, images, strict=True):
+                        write_png(self.folder / name, to_pillow(image))
+            else:
+                names = [[] for _ in names]
+        self._names += names
+        self._chunks.append(result)
+
+    def close(self) -> Path:
+        """Write the contact sheet, the arrays and the record of all units; return the folder."""
+        result = concatenate(self._chunks)
+        record = {"format": 1, "versions": versions(), "settings": jsonable(result.settings)}
+        record["shape"] = list(result.images.shape)
+        record["units"] = [
+            {"label": label, "scores": jsonable(scores.tolist()), "files": files}
+            for label, scores, files in zip(result.labels, result.scores, self._names, strict=True)
+        ]
+        # The arrays' file says everything that load_result needs, so that the files of two runs never mix.
+        about = json.dumps({"format": 1, "labels": result.labels, "settings": record["settings"]})
+        arrays = {"images": result.images, "scores": result.scores, "history": result.history, "about": np.array(about)}
+        written = {name for unit in self._names for name in unit}
+        with self._failures():
+            if written:
+                write_png(self.folder / SHEET, result.contact_sheet())
+                written.add(SHEET)
+            write_atomically(self.folder / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
+            write_atomically(self.folder / ARRAYS, lambda file: np.savez(file, allow_pickle=False, **arrays))
+            for name in self._old - written:
+                (self.folder / name).unlink(missing_ok=True)
+        return self.folder
+
+    def _refuse(self, names: list[str]) -> None:
+        if not self._overwrite:
+            refuse_existing(self.folder, names)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SaveError(f"Cannot save the result in '{self.folder}': {error.strerror or error}") from error
+
+
 def load_result(folder: StrPath) -> Result:
     """Read a `Result` that `Result.save` wrote in a folder: exact arrays, labels and settings.
 
     Raises:
         SaveError: The folder holds no result, or a damaged one.
     """
-    path = Path(folder) / _ARRAYS
+    path = Path(folder) / ARRAYS
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
@@ -266,63 +307,3 @@ def _merge_settings(results: Sequence[Result]) -> dict[str, Any]:
     common = {k: v for k, v in parts[0].items() if k != "units" and all(p.get(k, missing) == v for p in parts)}
     rest = [{k: v for k, v in p.items() if k not in common} for p in parts]
     return common if len(parts) == 1 else {**common, "parts": rest}
-
-
-def _split(label: str) -> tuple[str, str]:
-    """Split `"layer3:7"` into its layer and its unit; a label without a colon is all unit."""
-    head, colon, tail = label.partition(":")
-    return (head, tail) if colon else ("", label)
-
-
-def _file_names(labels: Sequence[str], samples: int) -> list[list[str]]:
-    """Return a PNG name for every unit and sample: ASCII, unique also where upper and lower case are one."""
-    used: set[str] = set()
-    names = []
-    for label in labels:
-        layer, unit = _split(label)
-        unit = f"{int(unit):04d}" if re.fullmatch(r"\d{1,9}", unit, re.ASCII) else unit
-        plain = unicodedata.normalize("NFKD", f"{layer}-{unit}").encode("ascii", "ignore").decode()
-        stem = wanted = re.sub(r"[^A-Za-z0-9._]+", "-", plain)[:100].strip("-._") or "unit"
-        again = 2
-        while stem.lower() in used:
-            stem, again = f"{wanted}_{again}", again + 1
-        used.add(stem.lower())
-        names.append([f"{stem}-{s}.png" for s in range(samples)])
-    return names
-
-
-def _write_png(path: Path, picture: Image.Image) -> None:
-    write_atomically(path, lambda file: picture.save(file, format="PNG"))
-
-
-def _old_files(folder: Path) -> set[str]:
-    """Return the pictures that an older result in the folder lists, plain names only."""
-    try:
-        record = json.loads((folder / _RECORD).read_text())
-        listed = {name for unit in record["units"] for name in unit["files"]}
-        return {name for name in listed if name == Path(name).name and name.endswith(".png")}
-    except (OSError, ValueError, TypeError, KeyError):
-        return set()
-
-
-def _refuse_existing(folder: Path, names: Sequence[str]) -> None:
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    taken = [name for name in names if name in there]
-    if taken:
-        what = "holds a result already" if _ARRAYS in taken else f"has files of the same name already ('{taken[0]}')"
-        raise SaveError(f"The folder '{folder}' {what}: choose another, or allow replacing it with overwrite=True.")
-
-
-def _jsonable(value: Any) -> Any:
-    """Return what strict JSON can hold: arrays as lists, NaN and infinities as None, unknown objects by their repr."""
-    if isinstance(value, Mapping):
-        return {str(k): _jsonable(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, np.generic | np.ndarray) or hasattr(value, "__array__"):
-        return _jsonable(np.asarray(value).tolist())
-    return repr(value)
