@@ -222,7 +222,7 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
     crc = 0
     for name, array in sorted(arrays.items()):
         crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
-        crc = zlib.crc32(array.reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
     return crc
 
 
