@@ -162,7 +162,7 @@ def test_failing_server_is_tried_again_a_few_times(serve, tmp_path):
     server = serve("500", "503", "ok")
     assert get(server, tmp_path).read_bytes() == CONTENT
     down = serve("500")
-    with pytest.raises(DownloadError, match="500 .*4 attempts"):
+    with pytest.raises(DownloadError, match=r"500 .*4 attempts"):
         get(down, tmp_path)
     assert len(down.ranges) == 4
 
@@ -178,13 +178,13 @@ def test_missing_file_is_not_tried_again_and_the_error_names_the_bundled_network
 @pytest.mark.parametrize("how", ["hang", "drip"])
 def test_dead_connection_times_out(serve, tmp_path, how):
     started = time.monotonic()
-    with pytest.raises(DownloadError, match="broke off|only .* bytes came"):
+    with pytest.raises(DownloadError, match=r"broke off|only .* bytes came"):
         get(serve(how), tmp_path, timeout=0.15)
     assert time.monotonic() - started < 8
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(DownloadError, match="no connection.*resnet18-imagenette"):
+    with pytest.raises(DownloadError, match=r"no connection.*resnet18-imagenette"):
         _download.download(f"http://127.0.0.1:9/net-{PREFIX}.pth", tmp_path, PREFIX, pause=0.0)
 
 
