@@ -1,0 +1,42 @@
+"""See inside pretrained CNNs at scale: feature visualisation, inversion and attribution in JAX.
+
+>>> import jaxviz as jv
+>>> result = jv.visualize(jv.load(), "layer4:0-15", samples=2)
+>>> result.save("out")
+"""
+
+from jaxviz import image as image
+from jaxviz import objectives as objectives
+from jaxviz import param as param
+from jaxviz import plot as plot
+from jaxviz import regularizers as regularizers
+from jaxviz import transforms as transforms
+from jaxviz._errors import ArgumentError as ArgumentError
+from jaxviz._errors import CheckpointError as CheckpointError
+from jaxviz._errors import DownloadError as DownloadError
+from jaxviz._errors import ImageError as ImageError
+from jaxviz._errors import JaxvizError as JaxvizError
+from jaxviz._errors import LayerError as LayerError
+from jaxviz._errors import SaveError as SaveError
+from jaxviz._errors import UnitError as UnitError
+from jaxviz._errors import UnsupportedError as UnsupportedError
+from jaxviz._visualize import Interrupted as Interrupted
+from jaxviz._visualize import iter_visualize as iter_visualize
+from jaxviz._visualize import visualize as visualize
+from jaxviz.engine import Progress as Progress
+from jaxviz.engine import make_mesh as make_mesh
+from jaxviz.models import Model as Model
+from jaxviz.models import from_function as from_function
+from jaxviz.models import from_module as from_module
+from jaxviz.models import from_torch as from_torch
+from jaxviz.models import list_models as list_models
+from jaxviz.models import load as load
+from jaxviz.objectives import Objective as Objective
+from jaxviz.objectives import channel as channel
+from jaxviz.objectives import function as function
+from jaxviz.objectives import layer as layer
+from jaxviz.objectives import logit as logit
+from jaxviz.objectives import neuron as neuron
+from jaxviz.objectives import parse as parse
+from jaxviz.result import Result as Result
+from jaxviz.result import load_result as load_result

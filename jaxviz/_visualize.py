@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxviz import engine, objectives, transforms
 from jaxviz._errors import ArgumentError
-from jaxviz._static import as_static
+from jaxviz._static import as_static, as_tree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.engine import Progress, Recipe, Unit
 from jaxviz.models import Model, from_function
@@ -108,7 +107,7 @@ def iter_visualize(
     if not isinstance(model, Model):
         model = from_function(model)
     height, width = _check_size(size, model)
-    for name, value, least in (("steps", steps, 0), ("samples", samples, 1), ("chunk", chunk or 1, 1)):
+    for name, value, least in (("steps", steps, 0), ("samples", samples, 1), ("chunk", 1 if chunk is None else chunk, 1)):
         if value != int(value) or value < least:
             raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}.")
     if not isinstance(param, Param):
@@ -130,7 +129,6 @@ def iter_visualize(
         "transforms": repr(transforms),
         "regularizers": repr(regularizers),
         "precision": precision,
-        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
     }
     recipe = Recipe(
         model=model.bare(),
@@ -178,4 +176,4 @@ def _as_transform(given: Any) -> Any:
 
 
 def _as_regularizers(given: Any) -> tuple:
-    return tuple(given) if isinstance(given, list | tuple) else (given,)
+    return tuple(as_tree(one) for one in (given if isinstance(given, list | tuple) else (given,)))

@@ -144,7 +144,7 @@ def _memory(recipe: Recipe, units: Unit, mesh: Mesh, per_device: int) -> int:
 
 
 def _reporter(plan: Plan, samples: int, steps: int, report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
-    """Return what is told `(first unit of the chunk, its steps done)` after a block; the first, which compiles, sets the clock."""
+    """Return what is told `(first unit of the chunk, its steps done)`; the first block, which compiles, only sets the clock."""
     origin: list[tuple[float, int]] = []
 
     def tell(first: int, step: int) -> None:

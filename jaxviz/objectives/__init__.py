@@ -1,7 +1,8 @@
 """What to maximise: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
 
-An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit never
-recompiles. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 pieces of work, one image group each.
+An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit
+never recompiles. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 pieces of work, one image
+group each.
 
 Called, an objective scores one group of S images: `objective(activations, images) -> float32 (S,)`, larger is better, where
 `activations` maps layer names to (S, h, w, C), or (S, C) after the flattening, and `images` is float32 (S, H, W, C) in [0, 1].

@@ -29,7 +29,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 
 def pytree(cls):
     """Make a class a frozen dataclass and a JAX pytree: fields are leaves unless `static()`."""
-    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
+    return jax.tree_util.register_dataclass(dataclass(frozen=True, eq=False)(cls))
 
 
 class Objective:
@@ -55,7 +55,8 @@ class Objective:
 
     def units(self) -> tuple[str, np.ndarray] | None:
         """Return the layer and the unit indices (K,) that name the pieces of work, or None where there are none."""
-        return next((units for term in _terms(self) if (units := term.units()) is not None), None)
+        named = [units for term in _terms(self) if (units := term.units()) is not None]
+        return max(named, key=lambda units: len(units[1])) if named else None
 
     def labels(self, model: Model) -> tuple[str, ...]:
         """Return a name per piece of work, such as `layer3:7` or `logit:golf ball`."""
@@ -99,7 +100,7 @@ class Scaled(Objective):
     """A term times a weight, which is data: another weight does not recompile."""
 
     weight: ArrayLike = leaf()
-    term: Objective = field(default=None)  # type: ignore[assignment]
+    term: Objective
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         return self.weight * self.term(acts, images)
@@ -120,9 +121,7 @@ def count(objective: Objective) -> int:
     """Return the number of pieces of work; an error where the terms of a sum disagree."""
     sizes = {len(value) for value, batched in _leaves(objective) if batched}
     if len(sizes) > 1:
-        raise ArgumentError(
-            f"The terms of an objective have different numbers of units: {sorted(sizes)}; give each K or one."
-        )
+        raise ArgumentError(f"The terms of an objective have different numbers of units: {sorted(sizes)}; give each K or one.")
     return sizes.pop() if sizes else 1
 
 
@@ -175,8 +174,6 @@ def _leaves(objective: Objective) -> list[tuple[Any, bool]]:
                 rank, ndim = f.metadata.get("rank", 0), np.ndim(part)
                 if ndim not in (rank, rank + 1):
                     shape = np.shape(part)
-                    raise ArgumentError(
-                        f"{type(objective).__name__}.{f.name} has {rank} axes a unit; got shape {shape}."
-                    )
+                    raise ArgumentError(f"{type(objective).__name__}.{f.name} has {rank} axes a unit; got shape {shape}.")
                 found.append((part, ndim == rank + 1))
     return found

@@ -22,9 +22,7 @@ def parse(text: str) -> Objective:
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise ArgumentError(
-                f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}."
-            )
+            raise ArgumentError(f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}.")
         index.extend(range(first, last + 1))  # type: ignore[union-attr]
     return logit(index) if name in ("logit", "logits") else channel(name, index)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError, UnitError
+from jaxviz._static import as_static
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, activations
 from jaxviz.objectives._algebra import Activations, Objective, count, leaf, pytree, static
@@ -83,9 +84,7 @@ class Neuron(Objective):
             return tuple(f"{self.layer}:{i} neuron" for i in np.atleast_1d(np.asarray(self.index)))
         parts = [np.asarray(-1 if p is None else p) for p in (self.index, self.y, self.x)]
         rows = np.stack([np.atleast_1d(p) for p in np.broadcast_arrays(*parts)], axis=1)
-        return tuple(
-            f"{self.layer}:{i} at y {'centre' if y < 0 else y}, x {'centre' if x < 0 else x}" for i, y, x in rows
-        )
+        return tuple(f"{self.layer}:{i} at y {'centre' if y < 0 else y}, x {'centre' if x < 0 else x}" for i, y, x in rows)
 
 
 @pytree
@@ -234,7 +233,7 @@ def function(fn: Callable[[Activations, Array], Array]) -> Objective:
     ...     return acts["layer3"][..., 7].mean((1, 2)) * images.std((1, 2, 3))
     >>> jaxviz.visualize(model, contrast)
     """
-    return Function(fn)
+    return Function(as_static(fn))
 
 
 def layer_shape(model: Model, name: str, size: tuple[int, int]) -> tuple[int, ...]:
@@ -258,9 +257,7 @@ def _index_array(index: Any) -> np.ndarray | None:
         return None
     array = np.asarray(list(index) if isinstance(index, Iterable) and not hasattr(index, "ndim") else index)
     if not (np.issubdtype(array.dtype, np.integer) and array.ndim <= 1 and array.size):
-        raise ArgumentError(
-            f"Expected one unit or a non-empty list of units, integers of shape () or (K,); got {index!r}."
-        )
+        raise ArgumentError(f"Expected one unit or a non-empty list of units, integers of shape () or (K,); got {index!r}.")
     return array.astype(np.int32)
 
 
