@@ -197,7 +197,7 @@ def _image_shape(images: ArrayLike) -> tuple[int, ...]:
 
 
 def _hw(size: Size) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int | np.integer) else tuple(size)
+    pair = size if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v > 0 for v in pair):
         raise ArgumentError(f"Expected a size as a positive int or (height, width), got {size!r}.")
     return int(pair[0]), int(pair[1])
