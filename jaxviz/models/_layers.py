@@ -31,6 +31,11 @@ def from_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
 
 
+def _init(init: initializers.Initializer, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Array:
+    # Drawing keys is most of the time that building a network takes, for nothing where its weights come from a file.
+    return jnp.zeros(shape) if rngs is None else init(rngs.params(), shape, jnp.float32)
+
+
 class Conv(nnx.Module):
     """A convolution; `kernel` is (kh, kw, in / groups, out)."""
 
@@ -45,10 +50,10 @@ class Conv(nnx.Module):
         dilation: Pair = (1, 1),
         groups: int = 1,
         use_bias: bool = False,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | None = None,
     ):
         init = initializers.variance_scaling(2.0, "fan_out", "normal")
-        self.kernel = nnx.Param(init(rngs.params(), (*window, in_channels // groups, out_channels), jnp.float32))
+        self.kernel = nnx.Param(_init(init, (*window, in_channels // groups, out_channels), rngs))
         self.bias = nnx.Param(jnp.zeros((out_channels,))) if use_bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
@@ -75,17 +80,14 @@ class BatchNorm(nnx.Module):
         self.epsilon = epsilon
 
     def __call__(self, x: Array, ops: Ops) -> Array:
-        return ops.batch_norm(
-            x, self.scale[...], self.bias[...], self.mean[...], self.var[...], epsilon=self.epsilon
-        )
+        return ops.batch_norm(x, self.scale[...], self.bias[...], self.mean[...], self.var[...], epsilon=self.epsilon)
 
 
 class Linear(nnx.Module):
     """A fully connected layer; `kernel` is (in, out)."""
 
-    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs):
-        init = initializers.normal(0.01)
-        self.kernel = nnx.Param(init(rngs.params(), (in_features, out_features), jnp.float32))
+    def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs | None = None):
+        self.kernel = nnx.Param(_init(initializers.normal(0.01), (in_features, out_features), rngs))
         self.bias = nnx.Param(jnp.zeros((out_features,))) if use_bias else None
 
     def __call__(self, x: Array, ops: Ops) -> Array:

@@ -34,7 +34,7 @@ CONFIGS: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, in
 class _Block(nnx.Module):
     """The convolutions of a block, each with its normalisation, and the projection of its input where it has one."""
 
-    def __init__(self, in_channels: int, convs: Sequence[Conv], stride: int, rngs: nnx.Rngs):
+    def __init__(self, in_channels: int, convs: Sequence[Conv], stride: int, rngs: nnx.Rngs | None):
         for i, conv in enumerate(convs, start=1):
             setattr(self, f"conv{i}", conv)
             setattr(self, f"bn{i}", BatchNorm(conv.kernel.shape[-1]))
@@ -65,7 +65,7 @@ class BasicBlock(_Block):
     expansion = 1
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, groups: int, width: int, dilation: int, rngs: nnx.Rngs
+        self, in_channels: int, channels: int, *, stride: int, groups: int, width: int, dilation: int, rngs: nnx.Rngs | None
     ):
         if (groups, width, dilation) != (1, 64, 1):
             raise ArgumentError(
@@ -85,7 +85,7 @@ class Bottleneck(_Block):
     expansion = 4
 
     def __init__(
-        self, in_channels: int, channels: int, *, stride: int, groups: int, width: int, dilation: int, rngs: nnx.Rngs
+        self, in_channels: int, channels: int, *, stride: int, groups: int, width: int, dilation: int, rngs: nnx.Rngs | None
     ):
         inner = int(channels * (width / 64)) * groups
         convs = [
@@ -114,7 +114,7 @@ class ResNet(nnx.Module):
         groups, width_per_group: of the 3 x 3 convolutions (ResNeXt, Wide ResNet).
         replace_stride_with_dilation: for `layer2`, `layer3` and `layer4`, whether to keep the resolution.
         num_classes, in_channels: sizes of the two ends.
-        rngs: for the initial weights.
+        rngs: for random initial weights; without it they are zero, to be filled from a file.
 
     >>> from flax import nnx
     >>> import jax.numpy as jnp
@@ -133,7 +133,7 @@ class ResNet(nnx.Module):
         replace_stride_with_dilation: Sequence[bool] = (False, False, False),
         num_classes: int = 1000,
         in_channels: int = 3,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | None = None,
     ):
         kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
         self.conv1 = Conv(in_channels, 64, both(7), stride=both(2), padding=around(3), rngs=rngs)
@@ -165,7 +165,9 @@ class ResNet(nnx.Module):
         self.avgpool = AvgPool(both(1))
         self.fc = Linear(channels, num_classes, rngs=rngs)
         config = (block, tuple(layers), groups, width_per_group)
-        self.architecture = next((name for name, known in CONFIGS.items() if known == config), "")
+        plain = in_channels == 3 and not any(replace_stride_with_dilation)
+        # The name under which a weight file brings this network back, "" where there is none.
+        self.architecture = next((name for name, known in CONFIGS.items() if known == config and plain), "")
 
     def __call__(self, x: Array, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
         """Return logits (N, classes) of normalised images float32 (N, H, W, C) of any size."""

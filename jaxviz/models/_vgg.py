@@ -26,7 +26,7 @@ class VGG(nnx.Module):
         config: "A", "B", "D" or "E": VGG 11, 13, 16 or 19.
         batch_norm: whether a batch normalisation follows every convolution.
         num_classes, in_channels: sizes of the two ends.
-        rngs: for the initial weights.
+        rngs: for random initial weights; without it they are zero, to be filled from a file.
 
     >>> from flax import nnx
     >>> import jax.numpy as jnp
@@ -42,8 +42,10 @@ class VGG(nnx.Module):
         batch_norm: bool = False,
         num_classes: int = 1000,
         in_channels: int = 3,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | None = None,
     ):
+        # The name under which a weight file brings this network back, "" where there is none.
+        self.architecture = NAMES[config] + ("_bn" if batch_norm else "") if in_channels == 3 else ""
         layers: list[nnx.Module] = []
         for channels in CONFIGS[config]:
             if channels == 0:
@@ -65,7 +67,6 @@ class VGG(nnx.Module):
                 Linear(4096, num_classes, rngs=rngs),
             ]
         )
-        self.architecture = NAMES[config] + ("_bn" if batch_norm else "")
 
     def __call__(self, x: Array, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
         """Return logits (N, classes) of normalised images float32 (N, H, W, C), H and W at least 32."""

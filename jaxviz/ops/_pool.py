@@ -73,18 +73,22 @@ def _max_pool_backward(
     size = empty.shape[1:3]
     # Padded input row p = stride * q + r is seen by output row q - m at window row k = r + stride * m, so each phase r
     # is a sum of a few shifted copies, and the phases interleave by a reshape: no scatter and no strided writes.
+    before = [(k - 1) // step for k, step in zip(window, stride, strict=True)]
     rows, columns = (
-        max(outputs + (k - 1) // step, -(-(inputs + low) // step))
-        for outputs, k, step, inputs, (low, _) in zip((h, w), window, stride, size, padding, strict=True)
+        max(outputs + extra, -(-(inputs + low) // step))
+        for outputs, extra, step, inputs, (low, _) in zip((h, w), before, stride, size, padding, strict=True)
     )
+    border = ((0, 0), (before[0], rows - h), (before[1], columns - w), (0, 0))
+    # The barrier keeps XLA from computing the winners again, and the padding, inside each of the terms below.
+    winner, g = lax.optimization_barrier((jnp.pad(winner, border), jnp.pad(g, border)))
     phases = []
     for r in range(stride[0]):
         for s in range(stride[1]):
             total = jnp.zeros((n, rows, columns, c), g.dtype)
             for m, i in enumerate(range(r, window[0], stride[0])):
                 for o, j in enumerate(range(s, window[1], stride[1])):
-                    part = jnp.where(winner == i * window[1] + j, g, 0)
-                    total += jnp.pad(part, ((0, 0), (m, rows - h - m), (o, columns - w - o), (0, 0)))
+                    here = np.s_[:, before[0] - m : before[0] - m + rows, before[1] - o : before[1] - o + columns]
+                    total += jnp.where(winner[here] == i * window[1] + j, g[here], 0)
             phases.append(total)
     grad = jnp.stack(phases, axis=3).reshape(n, rows, columns, stride[0], stride[1], c)
     grad = grad.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * stride[0], columns * stride[1], c)
