@@ -25,7 +25,7 @@ from ._unpickle import TensorRef
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
 _IGNORED = "num_batches_tracked"  # counts training steps, of no use afterwards
-_CRC = "crc32"
+CRC = "crc32"  # key of the metadata
 
 
 def read(path: StrPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -69,7 +69,7 @@ def write(path: StrPath, tensors: Mapping[str, np.ndarray], metadata: Mapping[st
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in tensors.items()}
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        safetensors.numpy.save_file(arrays, temporary, {**metadata, _CRC: f"{_checksum(arrays):08x}"})
+        safetensors.numpy.save_file(arrays, temporary, {**metadata, CRC: _checksum(arrays, metadata)})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -112,6 +112,9 @@ def to_state(
         array = tensors[name]
         if tuple(array.shape) != expected:
             problems.append(f"wrong shape: {name} is {tuple(array.shape)}, the network needs {expected}")
+            continue
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            problems.append(f"not floating point: {name} is {array.dtype}")
             continue
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is reported as such
             array = np.asarray(array).astype(np.float32, copy=False)
@@ -213,17 +216,17 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}
-    if _CRC in metadata and metadata[_CRC] != f"{_checksum(tensors):08x}":
+    if CRC in metadata and metadata[CRC] != _checksum(tensors, metadata):
         raise CheckpointError("the data does not match its checksum: the file is damaged. Download or copy it again.")
     return tensors, metadata
 
 
-def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
-    crc = 0
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    crc = zlib.crc32(repr(sorted((k, v) for k, v in metadata.items() if k != CRC)).encode())
     for name, array in sorted(arrays.items()):
         crc = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc)
         crc = zlib.crc32(array.reshape(-1).view(np.uint8).data, crc)
-    return crc
+    return f"{crc:08x}"
 
 
 def _select(root: Any) -> dict[str, TensorRef]:

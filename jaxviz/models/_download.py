@@ -69,7 +69,7 @@ def fetch(
     if cached.is_file():
         with contextlib.suppress(CheckpointError):
             tensors, metadata = _checkpoint.read(cached)
-            if metadata.get("source") == weights.url:
+            if metadata.get("source") == weights.url and _checkpoint.CRC in metadata:
                 return tensors, metadata
     source = download(weights.url, folder, weights.hash_prefix, progress=progress, timeout=timeout)
     try:

@@ -21,7 +21,7 @@ import numpy as np
 
 from .._errors import CheckpointError
 
-MAX_OPCODES = 1_000_000  # a state dict takes about 30 per tensor, and the largest network here has 932 tensors
+MAX_OPCODES = 300_000  # a state dict takes about 30 per tensor, and the largest network here has 932 tensors
 MAX_READ = 64 * 2**20  # bytes of one string or number; real ones are layer names
 MAX_ELEMENTS = 2**31  # of one tensor; the largest weight here (vgg's first linear layer) has 1.03e8
 
