@@ -44,6 +44,10 @@ class _Geometric:
     grow = 0  # pixels added to each side of the window
     rigid = False  # whether it only moves by whole pixels
 
+    def bounds(self) -> tuple[Array | float, Array | float]:
+        """Return the largest factor of enlargement and the largest angle in degrees, the same for every draw."""
+        return 1.0, 0.0
+
     def motion(self, key: Array) -> tuple[Array, Array]:
         """Draw `(matrix (2, 2), offset (2,))`: a point at p from the centre goes to `matrix @ p + offset`, in (row, column)."""
         raise NotImplementedError
@@ -77,7 +81,7 @@ class Jitter(_Geometric):
     rigid = True
 
     def motion(self, key: Array) -> tuple[Array, Array]:
-        drawn = jax.random.randint(key, (2,), 0, self.distance + 1)
+        drawn = _whole(jax.random.uniform(key, (2,), jnp.float32), self.distance + 1)
         return _STILL, (drawn - self.distance // 2).astype(jnp.float32)
 
 
@@ -87,6 +91,9 @@ class Scale(_Geometric):
     """Made by `scale`."""
 
     amount: _Amount
+
+    def bounds(self) -> tuple[Array | float, Array | float]:
+        return jnp.max(self.amount.values), 0.0
 
     def motion(self, key: Array) -> tuple[Array, Array]:
         return _STILL * self.amount.draw(key), _HERE
@@ -98,6 +105,9 @@ class Rotate(_Geometric):
     """Made by `rotate`."""
 
     amount: _Amount
+
+    def bounds(self) -> tuple[Array | float, Array | float]:
+        return 1.0, jnp.max(jnp.abs(self.amount.values))
 
     def motion(self, key: Array) -> tuple[Array, Array]:
         angle = self.amount.draw(key) * np.float32(np.pi / 180)
@@ -115,9 +125,15 @@ class _Amount:
     between: bool = dataclasses.field(metadata=dict(static=True))
 
     def draw(self, key: Array) -> Array:
+        drawn = jax.random.uniform(key, (), jnp.float32)
         if self.between:
-            return jax.random.uniform(key, (), jnp.float32, self.values[0], self.values[1])
-        return jnp.asarray(self.values)[jax.random.randint(key, (), 0, self.values.shape[0])]
+            return self.values[0] + drawn * (self.values[1] - self.values[0])
+        return jnp.asarray(self.values)[_whole(drawn, self.values.shape[0])]
+
+
+def _whole(uniform: Array, count: Array | int) -> Array:
+    """Return whole numbers from 0 to count - 1. (`jax.random.randint` would draw twice, and doubles the time to compile.)"""
+    return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
 @jax.tree_util.register_dataclass
@@ -161,7 +177,14 @@ def _move(run: Sequence[_Geometric], keys: Sequence[Array], image: Array) -> Arr
         matrix, offset = _product(m, matrix), _product(m, offset[:, None])[:, 0] + o
     if all(part.rigid for part in run):
         return shift(image, jnp.asarray(offset).astype(jnp.int32) + grow, size, run[0].fill)
-    return warp(image, jnp.asarray(matrix), jnp.asarray(offset), size, run[0].fill)
+    factor, angle = 1.0, 0.0
+    for part in run:
+        f, a = part.bounds()
+        factor, angle = factor * f, angle + a
+    angle = jnp.minimum(angle, 45) * np.float32(np.pi / 180)
+    # |cos| + |sin| is largest at 45 degrees. A little more, for rounding.
+    reach = jnp.float32(1.001) * factor * (jnp.cos(angle) + jnp.sin(angle))
+    return warp(image, jnp.asarray(matrix), jnp.asarray(offset), size, run[0].fill, reach)
 
 
 def _product(a: Array, b: Array) -> Array:
