@@ -111,7 +111,10 @@ class _Bounded:
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        return self._file.readline(4096)
+        line = self._file.readline(4096)
+        if b"\\" in line:  # which pickletools would unescape; no name has one
+            raise CheckpointError("a global with a backslash in its name")
+        return line
 
 
 def load(file: IO[bytes], storages: dict[str, StorageRef]) -> Any:
