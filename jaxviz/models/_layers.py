@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.nn import initializers
 
 from .._types import Array
 from ..ops import Ops
@@ -31,9 +33,12 @@ def from_torch_layout(leaf: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T)
 
 
-def _init(init: initializers.Initializer, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Array:
-    # Drawing keys is most of the time that building a network takes, for nothing where its weights come from a file.
-    return jnp.zeros(shape) if rngs is None else init(rngs.params(), shape, jnp.float32)
+def _init(std: float, shape: tuple[int, ...], rngs: nnx.Rngs | None) -> Array:
+    """Draw a normal kernel; zeros without `rngs`, since drawing takes long, for nothing where a file brings the weights."""
+    if rngs is None:
+        return jnp.zeros(shape)
+    # In a row, then reshaped: XLA's CPU compiler takes many seconds over random numbers of four axes, and none over one.
+    return std * jax.random.normal(rngs.params(), (math.prod(shape),), jnp.float32).reshape(shape)
 
 
 class Conv(nnx.Module):
@@ -52,8 +57,8 @@ class Conv(nnx.Module):
         use_bias: bool = False,
         rngs: nnx.Rngs | None = None,
     ):
-        init = initializers.variance_scaling(2.0, "fan_out", "normal")
-        self.kernel = nnx.Param(_init(init, (*window, in_channels // groups, out_channels), rngs))
+        std = math.sqrt(2 / (math.prod(window) * out_channels))  # Kaiming, by what goes out, as torchvision's
+        self.kernel = nnx.Param(_init(std, (*window, in_channels // groups, out_channels), rngs))
         self.bias = nnx.Param(jnp.zeros((out_channels,))) if use_bias else None
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
@@ -87,7 +92,7 @@ class Linear(nnx.Module):
     """A fully connected layer; `kernel` is (in, out)."""
 
     def __init__(self, in_features: int, out_features: int, *, use_bias: bool = True, rngs: nnx.Rngs | None = None):
-        self.kernel = nnx.Param(_init(initializers.normal(0.01), (in_features, out_features), rngs))
+        self.kernel = nnx.Param(_init(0.01, (in_features, out_features), rngs))
         self.bias = nnx.Param(jnp.zeros((out_features,))) if use_bias else None
 
     def __call__(self, x: Array, ops: Ops) -> Array:

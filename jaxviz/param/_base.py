@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
@@ -91,3 +92,11 @@ def logit(image: Array) -> Array:
 def clip_through(image: Array) -> Array:
     """Clip to [0, 1] with the gradient of the identity, so that a pixel at the border can come back."""
     return image + jax.lax.stop_gradient(jnp.clip(image, 0, 1) - image)
+
+
+def normal(key: Array, shape: Sequence[int]) -> Array:
+    """Draw float32 normal numbers of `shape`.
+
+    Drawn in a row and reshaped: XLA's CPU compiler takes many seconds over random numbers of four axes, and none over one.
+    """
+    return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)

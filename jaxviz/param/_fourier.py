@@ -20,6 +20,7 @@ from jaxviz.param._base import (
     clip_through,
     known_shape,
     logit,
+    normal,
 )
 from jaxviz.param._color import correlate, decorrelate
 
@@ -40,7 +41,7 @@ class Fourier:
 
     def init(self, key: Array) -> Array:
         h, w, c = known_shape(self)
-        return self.sd * jax.random.normal(key, (h, w // 2 + 1, c, 2), jnp.float32)
+        return self.sd * normal(key, (h, w // 2 + 1, c, 2))
 
     def decode(self, params: Array) -> Array:
         return self._squashed(self._unsquashed(params))

@@ -19,6 +19,7 @@ from jaxviz.param._base import (
     clip_through,
     known_shape,
     logit,
+    normal,
 )
 from jaxviz.param._color import correlate, decorrelate
 
@@ -37,7 +38,7 @@ class Pixel:
         return dataclasses.replace(self, shape=check_shape(shape))
 
     def init(self, key: Array) -> Array:
-        noise = self.sd * jax.random.normal(key, known_shape(self), jnp.float32)
+        noise = self.sd * normal(key, known_shape(self))
         return noise + 0.5 if self._plain else noise
 
     def decode(self, params: Array) -> Array:
