@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from torch_reference import import_torchvision
 
 from jaxviz._errors import ArgumentError
 from jaxviz.models import _registry
+from tests.torch_reference import import_torchvision
 
 FAMILIES = ("vgg", "resnet", "resnext", "wide_resnet")
 
