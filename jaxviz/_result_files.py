@@ -63,7 +63,9 @@ def refuse_existing(folder: Path, names: Sequence[str]) -> None:
     taken = [name for name in names if name in there]
     if taken:
         what = "holds a result already" if ARRAYS in taken else f"has files of the same name already ('{taken[0]}')"
-        raise SaveError(f"The folder '{folder}' {what}: choose another, or allow replacing it with overwrite=True.")
+        raise SaveError(
+            f"The folder '{folder}' {what}: choose another, or ask for it to be replaced (overwrite=True; --overwrite on the command line)."
+        )
 
 
 def jsonable(value: Any) -> Any:

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from importlib.metadata import version as installed
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,8 @@ from typer.core import TyperGroup
 import jaxviz
 from jaxviz import objectives, param, regularizers
 from jaxviz._errors import ArgumentError, JaxvizError
-from jaxviz.result import ResultWriter
+from jaxviz.models import verify as verify_models
+from jaxviz.result import ResultWriter, versions
 
 _MODEL_HELP = "A network of `jaxviz models`, such as resnet18-imagenette (bundled) or resnet50."
 _WEIGHTS_HELP = "A file (.pth, .pt, .safetensors), or the name of torchvision's weights (IMAGENET1K_V1, ...)."
@@ -52,7 +52,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -82,7 +82,7 @@ class Precision(StrEnum):
 
 def _show_version(show: bool) -> None:
     if show:
-        typer.echo(f"jaxviz {installed('jaxviz')}, jax {installed('jax')}")
+        typer.echo(", ".join(f"{name} {number}" for name, number in versions().items() if name in ("jaxviz", "jax")))
         raise typer.Exit
 
 
@@ -97,7 +97,7 @@ def _root(
 
 @app.command()
 def models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="With --verify: only these.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="With --verify: only these.")] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -107,10 +107,13 @@ def models(
         ),
     ] = False,
 ) -> None:
-    """List the networks and their weights, or check them against torchvision."""
+    """List the networks and their weights, or verify these."""
     if verify:
-        jaxviz.models.verify(*(names or ()))
-        return
+        failed = 0
+        for record in verify_models(*(names or ()), progress=True):
+            typer.echo(str(record))
+            failed += not record.ok
+        raise typer.Exit(1 if failed else 0)
     if names:
         raise typer.BadParameter("names go with --verify; `jaxviz layers NAME` shows one network.")
     typer.echo(str(jaxviz.list_models()))
@@ -118,23 +121,26 @@ def models(
 
 @app.command()
 def layers(
-    model: Annotated[str, typer.Argument(help=_MODEL_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)],
     weights: Annotated[str | None, typer.Option(metavar="FILE|NAME", help=_WEIGHTS_HELP)] = None,
     size: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Image size that the shapes are for; the network's own if not given.")
     ] = None,
 ) -> None:
-    """List the layers of a network: name, kind, shape, channels and receptive field."""
+    """List the layers of a network.
+
+    Name, kind, shape, channels and receptive field / stride of every value that can be visualized.
+    """
     typer.echo(str(jaxviz.load(model, weights=weights, progress=True).layers(_size(size))))
 
 
 @app.command()
 def visualize(
-    model: Annotated[str, typer.Argument(help=_MODEL_HELP)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)],
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="LAYER:UNITS...",
+            metavar="LAYER:UNITS",
             help="What to maximise: layer4:0-15, layer3:3,9,20-31, layer2 (all its channels), 'logit:golf ball,church', "
             "logit (all classes). `jaxviz layers` lists the layers.",
         ),
@@ -173,7 +179,7 @@ def visualize(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is in the folder already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
 ) -> None:
-    """Render the images that units, layers or classes of a network respond to most.
+    """Render what units, layers or classes respond to most.
 
     Every finished chunk is saved at once, so Ctrl-C keeps what is finished.
 
