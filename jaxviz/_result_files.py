@@ -63,9 +63,8 @@ def refuse_existing(folder: Path, names: Sequence[str]) -> None:
     taken = [name for name in names if name in there]
     if taken:
         what = "holds a result already" if ARRAYS in taken else f"has files of the same name already ('{taken[0]}')"
-        raise SaveError(
-            f"The folder '{folder}' {what}: choose another, or ask for it to be replaced (overwrite=True; --overwrite on the command line)."
-        )
+        advice = "choose another, or have it replaced with overwrite=True (--overwrite on the command line)"
+        raise SaveError(f"The folder '{folder}' {what}: {advice}.")
 
 
 def jsonable(value: Any) -> Any:
