@@ -165,7 +165,7 @@ class ResNet(nnx.Module):
         self.avgpool = AvgPool(both(1))
         self.fc = Linear(channels, num_classes, rngs=rngs)
         config = (block, tuple(layers), groups, width_per_group)
-        plain = in_channels == 3 and not any(replace_stride_with_dilation)
+        plain = not any(replace_stride_with_dilation)
         # The name under which a weight file brings this network back, "" where there is none.
         self.architecture = next((name for name, known in CONFIGS.items() if known == config and plain), "")
 

@@ -92,7 +92,8 @@ def compare(model: Model, module: Any, size: tuple[int, int] = (64, 64)) -> None
         error = float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
         relative = error / largest if largest > 0 else error
         worst = max(worst, relative) if np.isfinite(relative) else float("inf")
-        rows.append(f"{node:<28} {error:>12.3g} {largest:>12.3g} {relative:>12.3g}{' <--' if not relative <= TOLERANCE else ''}")
+        mark = "" if relative <= TOLERANCE else " <--"
+        rows.append(f"{node:<28} {error:>12.3g} {largest:>12.3g} {relative:>12.3g}{mark}")
     if not worst <= TOLERANCE:
         head = f"{'node':<28} {'difference':>12} {'largest':>12} {'relative':>12}"
         raise UnsupportedError(
@@ -261,7 +262,8 @@ class _Reader:
         convs = sum(isinstance(layer, _layers.Conv) for layer in network.features)
         config = {8: "A", 10: "B", 13: "D", 16: "E"}.get(convs, "A")
         norms = any(isinstance(layer, _layers.BatchNorm) for layer in network.features)
-        reference = VGG(config, batch_norm=norms)
+        first = features[0].in_channels if hasattr(features[0], "in_channels") else 3
+        reference = VGG(config, batch_norm=norms, in_channels=first)
         same = _plan(reference, "classifier.6") == _plan(network, "classifier.6")
         network.architecture = reference.architecture if same else ""
         return network
@@ -307,10 +309,9 @@ class _Reader:
 
     @staticmethod
     def _resnet_name(network: ResNet, block: Literal["basic", "bottleneck"], counts: tuple[int, ...], module: Any) -> str:
+        stem, wide = module.conv1.in_channels, {"groups": module.groups, "width_per_group": module.base_width}
         try:
-            reference = ResNet(
-                block, counts, groups=module.groups, width_per_group=module.base_width, rngs=nnx.Rngs(0)
-            )
+            reference = ResNet(block, counts, in_channels=stem, **wide)
         except Exception:  # numbers that no ResNet has: then it has no name either
             return ""
         return reference.architecture if _plan(reference, "fc") == _plan(network, "fc") else ""

@@ -44,8 +44,8 @@ class VGG(nnx.Module):
         in_channels: int = 3,
         rngs: nnx.Rngs | None = None,
     ):
-        # The name under which a weight file brings this network back, "" where there is none.
-        self.architecture = NAMES[config] + ("_bn" if batch_norm else "") if in_channels == 3 else ""
+        # The name under which a weight file brings this network back.
+        self.architecture = NAMES[config] + ("_bn" if batch_norm else "")
         layers: list[nnx.Module] = []
         for channels in CONFIGS[config]:
             if channels == 0:

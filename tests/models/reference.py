@@ -1,0 +1,100 @@
+"""torchvision's networks with random weights, their values and gradients, for comparing ours with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jaxviz.models import Model
+from jaxviz.models._checkpoint import to_state
+from jaxviz.models._model import preprocessing
+from jaxviz.models._registry import architecture
+from jaxviz.models._resnet import ResNet
+from jaxviz.models._vgg import VGG
+from tests.torch_reference import import_torchvision
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VGGS = [f"vgg{n}{bn}" for n in (11, 13, 16, 19) for bn in ("", "_bn")]
+RESNETS = [
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+]
+
+
+def randomise(module, seed: int = 0):
+    """Fill a torch network with random weights and BatchNorm statistics that keep activations of moderate size."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [m for m in module.modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
+    last = {id(getattr(m, "bn3", m.bn2)) for m in blocks}
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
+                fan_in = part.weight[0].numel()
+                part.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                if part.bias is not None:
+                    part.bias.uniform_(-0.1, 0.1, generator=generator)
+            elif "BatchNorm" in type(part).__name__:
+                # The end of a residual branch is damped, or the values would double with every block.
+                size = 0.3 if id(part) in last else 1.0
+                part.weight.uniform_(0.5 * size, 1.5 * size, generator=generator)
+                part.bias.uniform_(-0.3, 0.3, generator=generator)
+                part.running_mean.uniform_(-0.3, 0.3, generator=generator)
+                part.running_var.uniform_(0.5, 2.0, generator=generator)
+    return module.eval()
+
+
+def torch_network(name: str, head: int | None = None, **options):
+    """Return torchvision's network of this name with random weights; `head`: the width of VGG's hidden layers."""
+    torchvision = import_torchvision()
+    import torch
+
+    with torch.device("meta"):  # no time spent on torchvision's own initialisation
+        module = getattr(torchvision.models, name)(**options)
+    module = module.to_empty(device="cpu")
+    if head is not None:
+        for i, sizes in ((0, (25088, head)), (3, (head, head)), (6, (head, 10))):
+            module.classifier[i] = torch.nn.Linear(*sizes)
+    return randomise(module)
+
+
+def network(name: str, classes: int = 1000, head: int | None = None):
+    """Return our network of this name, its weights zero."""
+    entry = architecture(name)
+    made = {"vgg": VGG, "resnet": ResNet}[entry.family](**entry.arguments, num_classes=classes)
+    if head is not None:
+        from jaxviz.models._layers import Linear
+
+        for i, sizes in ((0, (25088, head)), (3, (head, head)), (6, (head, 10))):
+            made.classifier[i] = Linear(*sizes)
+    return made
+
+
+def model_of(name: str, module, **options) -> Model:
+    """Return our network of this name with the torch network's weights."""
+    tensors = {key: value.numpy() for key, value in module.state_dict().items()}
+    graphdef, state = to_state(lambda: network(name, **options), tensors)
+    return Model(state, *preprocessing(MEAN, STD), graphdef, name)
+
+
+def images(*shape: int, seed: int = 0) -> np.ndarray:
+    """Return random images float32 in [0, 1]."""
+    return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+def assert_close(ours, theirs, what: str = "", tolerance: float = 1e-4) -> None:
+    """Assert that two arrays differ by at most `tolerance` of the largest value of the second."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert ours.shape == theirs.shape, f"{what}: {ours.shape} and {theirs.shape}"
+    largest = np.abs(theirs).max()
+    assert np.isfinite(largest) and largest > 0, f"{what}: nothing to compare"
+    error = np.abs(ours - theirs).max() / largest
+    assert error <= tolerance, f"{what}: differs by {error:.2e} of the largest value"
