@@ -25,6 +25,7 @@ _FAMILIES: dict[str, tuple[Callable[..., nnx.Module], str, str]] = {  # with the
     "vgg": (VGG, "features.0", "classifier.6"),
     "resnet": (ResNet, "conv1", "fc"),
 }
+_ABSENT = "classifier."  # what weights without a classifier lack; only VGG-16 has such
 _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 Progress = bool | _download.Progress | None
@@ -149,7 +150,7 @@ def _of_weights(weights: Weights) -> dict[str, Any]:
 
 
 def _features(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: array for name, array in tensors.items() if not name.startswith("classifier.")}
+    return {name: array for name, array in tensors.items() if not name.startswith(_ABSENT)}
 
 
 def _official(path: Path) -> Weights | None:
@@ -205,9 +206,9 @@ def _build(
     head, stem = np.shape(tensors.get(f"{last}.weight", 0)), np.shape(tensors.get(f"{first}.weight", 0))
     classes = head[0] if len(head) == 2 else 1000
     channels = stem[1] if len(stem) == 4 else 3
-    absent = "classifier." if known is not None and known.classes is None else None
+    absent = _ABSENT if known is not None and known.classes is None else None
     graphdef, state = _checkpoint.to_state(
-        lambda: make(**entry.arguments, num_classes=classes, in_channels=channels, rngs=nnx.Rngs(0)),
+        lambda: make(**entry.arguments, num_classes=classes, in_channels=channels),
         tensors,
         absent=absent,
     )
