@@ -8,6 +8,7 @@ gathers, as the motion does. Positions are constants to it: nothing is different
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def shift(image: Array, offset: Array, size: Size, fill: float) -> Array:
         size: (h, w) of the window.
         fill: value outside the image.
     """
-    return _shift(size, image.shape[:2], image - fill, offset) + fill
+    return cast(Array, _shift(size, image.shape[:2], image - fill, offset)) + fill
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -65,7 +66,7 @@ def warp(image: Array, matrix: Array, offset: Array, size: Size, fill: float, re
             the image spreads in the window. The gradient takes time by its square. Give a bound that all images of a batch
             share (not a value of each) or their common largest one is looked for, across devices too.
     """
-    return _sample(size, image.shape[:2], image - fill, (matrix, offset, reach)) + fill
+    return cast(Array, _sample(size, image.shape[:2], image - fill, (matrix, offset, reach))) + fill
 
 
 Motion = tuple[Array, Array, Array]
