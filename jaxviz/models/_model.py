@@ -266,7 +266,7 @@ def from_module(
     mean: ArrayLike | Sequence[float] = (0.0, 0.0, 0.0),
     std: ArrayLike | Sequence[float] = (1.0, 1.0, 1.0),
     class_names: Sequence[str] = (),
-    input_size: tuple[int, int] = (224, 224),
+    input_size: Sequence[int] = (224, 224),
     name: str | None = None,
 ) -> Model:
     """Make a model of any nnx module whose `__call__(x, *, tap)` calls `tap(name, value)` on what is to be seen.
@@ -284,6 +284,7 @@ def from_module(
 
     Raises:
         UnsupportedError: `__call__` does not take `tap`, or the module is in training mode.
+        ArgumentError: mean and std, or the class names, do not fit.
 
     >>> from flax import nnx
     >>> class Net(nnx.Module):
@@ -313,12 +314,18 @@ def from_module(
     graphdef, state = nnx.split(module)
     m, s = preprocessing(mean, std)
     state = jax.tree.map(jnp.copy, state)
-    return Model(state, m, s, graphdef, name or type(module).__name__, tuple(class_names), _pair(input_size))
+    return named(Model(state, m, s, graphdef, name or type(module).__name__), class_names, input_size)
 
 
-def _pair(size: Sequence[int]) -> tuple[int, int]:
-    height, width = size
-    return int(height), int(width)
+def named(model: Model, class_names: Sequence[str], input_size: Sequence[int]) -> Model:
+    """Return the model with class names and a size, or raise an ArgumentError where the names do not fit the logits."""
+    height, width = input_size
+    sized = dataclasses.replace(model, input_size=(int(height), int(width)))
+    if class_names and len(class_names) != sized.num_classes:
+        raise ArgumentError(
+            f"Expected {sized.num_classes} class names, one for each logit of {model.name}; got {len(class_names)}."
+        )
+    return dataclasses.replace(sized, class_names=tuple(class_names))
 
 
 def takes_tap(module: nnx.Module) -> bool:
@@ -332,7 +339,7 @@ def from_function(
     params: PyTree = None,
     channels: int = 3,
     class_names: Sequence[str] = (),
-    input_size: tuple[int, int] = (224, 224),
+    input_size: Sequence[int] = (224, 224),
     name: str | None = None,
 ) -> Model:
     """Make a model of any pure function of images; its only layer is `"output"`.
@@ -357,4 +364,4 @@ def from_function(
     known_as = name or getattr(fn, "__name__", None) or type(fn).__name__
     mean, std = jnp.zeros((channels,)), jnp.ones((channels,))
     state = jax.tree.map(jnp.asarray, params)
-    return Model(state, mean, std, graphdef, known_as, tuple(class_names), _pair(input_size))
+    return named(Model(state, mean, std, graphdef, known_as), class_names, input_size)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .._errors import UnsupportedError
+from .._errors import ArgumentError, UnsupportedError
 from .._types import ArrayLike
 from . import _layers, _taps
 from ._checkpoint import to_state
-from ._model import Model, preprocessing
+from ._model import Model, named, preprocessing
 from ._resnet import ResNet
 from ._vgg import VGG
 
@@ -29,7 +29,7 @@ def from_torch(
     mean: ArrayLike | Sequence[float] = (0.485, 0.456, 0.406),
     std: ArrayLike | Sequence[float] = (0.229, 0.224, 0.225),
     class_names: Sequence[str] = (),
-    input_size: tuple[int, int] = (224, 224),
+    input_size: Sequence[int] = (224, 224),
     name: str | None = None,
 ) -> Model:
     """Make a model of a torchvision VGG or ResNet in memory, with its weights as they are now.
@@ -51,7 +51,7 @@ def from_torch(
         UnsupportedError: the module is of another class or has layers, hooks or options that cannot be carried over (one
             message lists all of them), or its values differ (the message has the error of each node).
         CheckpointError: a weight is NaN or infinite.
-        ArgumentError: mean and std do not fit the module's channels.
+        ArgumentError: mean and std do not fit the module's channels, or the class names its logits.
 
     Example:
         `model = from_torch(torchvision.models.resnet18(weights="IMAGENET1K_V1"))`
@@ -68,11 +68,11 @@ def from_torch(
     tensors = {key: value.detach().cpu().float().numpy() for key, value in module.state_dict().items()}
     graphdef, state = to_state(lambda: reader.build(module, kind), tensors)
     m, s = preprocessing(mean, std)
+    channels = next(value for value in tensors.values() if value.ndim == 4).shape[1]
+    if m.size != channels:
+        raise ArgumentError(f"Expected mean and std for the {channels} channels of the network's images; got {m.size}.")
     known_as = name or getattr(nnx.merge(graphdef, state), "architecture", "") or type(module).__name__.lower()
-    model = Model(state, m, s, graphdef, known_as, tuple(class_names), (int(input_size[0]), int(input_size[1])))
-    first = next(value for value in tensors.values() if value.ndim == 4)
-    if model.in_channels != first.shape[1]:
-        preprocessing(np.zeros(model.in_channels), np.ones(first.shape[1]))
+    model = named(Model(state, m, s, graphdef, known_as), class_names, input_size)
     compare(model, module)
     return model
 
