@@ -19,6 +19,7 @@ from ._taps import forward as forward
 from ._taps import no_tap as no_tap
 from ._taps import perturbed as perturbed
 from ._taps import scope as scope
+from ._torch import from_torch as from_torch
 from ._verify import Verification as Verification
 from ._verify import verify as verify
 from ._vgg import VGG as VGG
