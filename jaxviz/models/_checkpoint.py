@@ -182,6 +182,8 @@ def _sniff(path: Path) -> str:
         raise CheckpointError("a folder, not a file; expected a .pth, .pt or .safetensors file")
     if not path.exists():
         raise CheckpointError("there is no such file")
+    if not path.is_file():
+        raise CheckpointError("not a regular file")  # opening a pipe would wait for ever
     with path.open("rb") as file:
         head = file.read(512)
     size = path.stat().st_size

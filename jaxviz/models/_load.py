@@ -83,7 +83,7 @@ def load(
 
 
 def _is_path(text: str) -> bool:
-    return text.endswith(_SUFFIXES) or "/" in text or "\\" in text or Path(text).is_file()
+    return text.endswith(_SUFFIXES) or "/" in text or "\\" in text
 
 
 def bundled_file() -> Path:

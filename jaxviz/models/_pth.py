@@ -24,8 +24,8 @@ Select = Callable[[Any], dict[str, TensorRef]]
 def read_zip(path: Path, select: Select) -> dict[str, np.ndarray]:
     """Read a `.pth` file that is a zip archive; `select` picks the named tensors out of the object that it holds.
 
-    The archive is stored without compression, so nothing unpacks to more than the file's size; a CRC-32 guards every
-    record. Arrays are read-only and may share memory, as the tensors did.
+    The archive is stored without compression and its records may not overlap, so that nothing unpacks to more than the
+    file's size; a CRC-32 guards every record. Arrays are read-only and may share memory, as the tensors did.
     """
     with zipfile.ZipFile(path) as archive:
         records: dict[str, zipfile.ZipInfo] = {}
@@ -37,6 +37,7 @@ def read_zip(path: Path, select: Select) -> dict[str, np.ndarray]:
         if len(mains) != 1:
             raise CheckpointError(f"a zip archive, but not of PyTorch: {len(mains)} records are called data.pkl, not one")
         root = mains[0].removesuffix("data.pkl")
+        left = path.stat().st_size
         if f"{root}constants.pkl" in records:
             raise CheckpointError(
                 "a TorchScript archive (torch.jit.save), which holds code; save the weights: "
@@ -51,6 +52,10 @@ def read_zip(path: Path, select: Select) -> dict[str, np.ndarray]:
                 raise CheckpointError(f"record {name[:80]!r} is compressed; torch.save stores records as they are")
             if info.file_size > limit:
                 raise CheckpointError(f"record {name[:80]!r} has {info.file_size} bytes; at most {limit} were expected")
+            nonlocal left
+            left -= info.file_size
+            if left < 0:
+                raise CheckpointError("the records are larger than the file, or overlap")
             return archive.read(info)
 
         order = record("byteorder", 16) if f"{root}byteorder" in records else b"little"

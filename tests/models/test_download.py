@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         if how in ("hang", "drip"):
             self.wfile.write(body[:1000])
             self.wfile.flush()
-            for _ in range(200):
+            for _ in range(1200):
                 if server.released.wait(0.05):
                     break
                 if how == "drip":
@@ -180,7 +180,7 @@ def test_dead_connection_times_out(serve, tmp_path, how):
     started = time.monotonic()
     with pytest.raises(DownloadError, match=r"broke off|only .* bytes came"):
         get(serve(how), tmp_path, timeout=0.15)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30
 
 
 def test_no_server(tmp_path):
