@@ -27,28 +27,23 @@ def shift(image: Array, offset: Array, size: Size, fill: float) -> Array:
         size: (h, w) of the window.
         fill: value outside the image.
     """
-    return cast(Array, _shift(size, image.shape[:2], image - fill, offset)) + fill
+    return cast(Array, _shift(size, image.shape[:2], fill, image, offset))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _shift(size: Size, source: Size, image: Array, offset: Array) -> Array:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _shift(size: Size, source: Size, fill: float, image: Array, offset: Array) -> Array:
     for axis in (0, 1):
         index = jnp.arange(size[axis]) - offset[axis]
         # Negative indices would count from the end.
         index = jnp.where(index < 0, source[axis], index)
-        image = jnp.take(image, index, axis=axis, mode="fill", fill_value=0)
+        image = jnp.take(image, index, axis=axis, mode="fill", fill_value=fill)
     return image
 
 
-def _shift_fwd(size: Size, source: Size, image: Array, offset: Array) -> tuple[Array, Array]:
-    return _shift(size, source, image, offset), offset
-
-
-def _shift_bwd(size: Size, source: Size, offset: Array, cotangent: Array) -> tuple[Array, None]:
-    return _shift(source, size, cotangent, -offset), None
-
-
-_shift.defvjp(_shift_fwd, _shift_bwd)
+_shift.defvjp(
+    lambda size, source, fill, image, offset: (_shift(size, source, fill, image, offset), offset),
+    lambda size, source, fill, offset, cotangent: (_shift(source, size, 0.0, cotangent, -offset), None),
+)
 
 
 def warp(image: Array, matrix: Array, offset: Array, size: Size, fill: float, reach: Array) -> Array:

@@ -92,7 +92,9 @@ def check_lowers(call: Call, thing: Any, *args: Any, gradient: bool = True) -> N
     assert exported.platforms == PLATFORMS
 
 
-def check_all(call: Call, variants: Sequence[Callable[[], Any]], batched: Sequence[Any], *, atol: float = 1e-5, gradient: bool = True) -> None:
+def check_all(
+    call: Call, variants: Sequence[Callable[[], Any]], batched: Sequence[Any], *, atol: float = 1e-5, gradient: bool = True
+) -> None:
     """All of the above: `batched` are the arguments with a leading axis; the last is what gradients are taken with respect to."""
     thing = variants[0]()
     first = [jax.tree.map(lambda leaf: leaf[0], arg) for arg in batched]
