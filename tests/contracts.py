@@ -1,7 +1,7 @@
 """What every parameterisation, transform, regulariser and objective must keep to: the checks that their tests share.
 
-An object under test is a pytree; `call(object, *arrays)` uses it. `variants` are the same thing built anew with other amounts: a
-program compiled for the first must serve all.
+An object under test is a pytree; `call(object, *arrays)` uses it. `variants` are the same thing built anew with other
+amounts: a program compiled for the first must serve all.
 """
 
 from __future__ import annotations
@@ -74,7 +74,6 @@ def check_traces(call: Call, variants: Sequence[Callable[[], Any]], *args: Any) 
         traces += 1
         return call(thing, *args)
 
-    # Lowering keys on the same things as a call and compiles nothing, but its own cache is not that of calls: so call.
     compiled = jax.jit(counted)
     for make in (*variants, *variants):
         jax.block_until_ready(compiled(make(), *args))
@@ -95,7 +94,7 @@ def check_lowers(call: Call, thing: Any, *args: Any, gradient: bool = True) -> N
 def check_all(
     call: Call, variants: Sequence[Callable[[], Any]], batched: Sequence[Any], *, atol: float = 1e-5, gradient: bool = True
 ) -> None:
-    """All of the above: `batched` are the arguments with a leading axis; the last is what gradients are taken with respect to."""
+    """All of the above; `batched` are the arguments with a leading axis, and gradients are with respect to the last."""
     thing = variants[0]()
     first = [jax.tree.map(lambda leaf: leaf[0], arg) for arg in batched]
     for make in variants:

@@ -77,7 +77,7 @@ def test_fourier_is_lucids_formula(shape, decay):
 
 
 def test_fourier_starts_almost_grey():
-    """Lucid's formulas give a standard deviation of 0.018 before colours and sigmoid at 128 pixels, and 0.486 to 0.513 after."""
+    """Lucid's formulas give, at 128 pixels, a spread of 0.018 before colours and sigmoid, and about 0.486 to 0.513 after."""
     plain, coloured = fourier((128, 128, 3), decorrelate=False), fourier((128, 128, 3))
     params = INIT(plain, KEYS[0])
     image = np.asarray(DECODE(coloured, params))
