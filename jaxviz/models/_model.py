@@ -84,7 +84,8 @@ class Model:
             LayerError: a name that the network does not have; the message suggests names that look alike.
         """
         names = (layers,) if isinstance(layers, str) else tuple(layers)
-        return _activations(self.bare(), self.check_images(images), names)
+        found = _activations(self.bare(), self.check_images(images), names)
+        return {name: found[name] for name in names}  # a compiled function returns a dict in alphabetical order
 
     def check_images(self, images: ArrayLike) -> Array:
         """Return the images as float32 (N, H, W, C), or raise an ArgumentError that says what is wrong with them."""

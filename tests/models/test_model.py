@@ -103,7 +103,7 @@ def test_other_weights_and_names_do_not_compile_again():
 
     x = random_images(1, 16, 16, 3)
     outputs = [np.asarray(made(seed)(x)) for seed in range(3)]
-    assert traces == [(1, 16, 16, 3)]
+    assert traces.count((1, 16, 16, 3)) == 1
     assert not np.allclose(outputs[0], outputs[1])
 
 
