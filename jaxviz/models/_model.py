@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from safetensors.numpy import save_file
 
 from .._errors import ArgumentError, UnitError, UnsupportedError, near_matches
 from .._types import Array, ArrayLike, PyTree, StrPath
 from . import _taps
+from ._checkpoint import write
 from ._layers import LEAF, to_torch_layout
 from ._table import LayerTable, layer_table
 from ._taps import Function
@@ -212,8 +212,7 @@ class Model:
             "std": json.dumps([float(s) for s in self.std]),
             "size": json.dumps(list(self.input_size)),
         }
-        # safetensors writes an array that is not C-contiguous wrongly, without an error.
-        save_file({k: np.ascontiguousarray(v) for k, v in self.state_dict().items()}, path, metadata)
+        write(path, self.state_dict(), metadata)
         return path
 
     def module(self) -> nnx.Module:
