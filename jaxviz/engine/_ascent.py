@@ -19,7 +19,7 @@ from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine
 from jaxviz.param import Param
 
-BLOCK = 32  # steps at most in one call of the compiled program; fewer run when fewer are asked for
+BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
 
 @jax.tree_util.register_dataclass
@@ -61,12 +61,12 @@ def start(recipe: Recipe, unit: Unit) -> Carry:
     return Carry(params, jax.vmap(recipe.optimizer(recipe.learning_rate).init)(params))
 
 
-def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) -> tuple[Carry, Array]:
-    """Run `steps` (at most BLOCK) steps from step number `first`; return the objective that was optimised too, (S, BLOCK)."""
+def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry, Array]:
+    """Run step `number` (from 0); return the objective that was optimised too, (S,), with transforms and regularisers."""
     objective = combine(unit.objective, recipe.objective)
-    optimizer = recipe.optimizer(recipe.learning_rate)
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(unit.keys)
 
-    def loss(params: PyTree, keys: Array) -> tuple[Array, Array]:
+    def loss(params: PyTree) -> tuple[Array, Array]:
         images = jax.vmap(recipe.param.decode)(params)
         views = jax.vmap(recipe.transform)(keys, images)
         value = objective(activations(recipe.model, views, recipe.layers), views)
@@ -74,17 +74,23 @@ def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) 
             value = value - jax.vmap(regularizer)(images)
         return -value.sum(), value
 
-    def step(i: Array, state: tuple[Carry, Array]) -> tuple[Carry, Array]:
-        carry, history = state
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, first + i + 1))(unit.keys)
-        gradient, value = jax.grad(loss, has_aux=True)(carry.params, keys)
-        # Per sample, so that an optimiser with a norm or a count never couples one image to another.
-        updates, opt_state = jax.vmap(optimizer.update)(gradient, carry.opt_state, carry.params)
-        params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
-        return Carry(params, opt_state), jax.lax.dynamic_update_index_in_dim(history, value, i, axis=1)
+    gradient, value = jax.grad(loss, has_aux=True)(carry.params)
+    # Per sample, so that an optimiser with a norm or a count never couples one image to another.
+    update = recipe.optimizer(recipe.learning_rate).update
+    updates, opt_state = jax.vmap(update)(gradient, carry.opt_state, carry.params)
+    params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
+    return Carry(params, opt_state), value
+
+
+def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) -> tuple[Carry, Array]:
+    """Run `steps` (at most BLOCK) steps from number `first` in one compiled loop; the history is (S, BLOCK)."""
+
+    def body(i: Array, state: tuple[Carry, Array]) -> tuple[Carry, Array]:
+        carry, value = step(recipe, unit, state[0], first + i)
+        return carry, jax.lax.dynamic_update_index_in_dim(state[1], value, i, axis=1)
 
     history = jnp.zeros((unit.keys.shape[0], BLOCK), jnp.float32)
-    return jax.lax.fori_loop(0, steps, step, (carry, history))
+    return jax.lax.fori_loop(0, steps, body, (carry, history))
 
 
 def finish(recipe: Recipe, unit: Unit, carry: Carry) -> tuple[Array, Array]:

@@ -12,8 +12,10 @@ import pytest
 from jax import export
 
 import jaxviz as jv
+import jaxviz.engine
 from jaxviz.engine import _ascent, _execute
 from jaxviz.engine._ascent import BLOCK
+from jaxviz.engine._execute import CALLS
 from tests.tiny import tiny_model
 
 STEPS = 128
@@ -42,7 +44,7 @@ def test_images_do_not_depend_on_who_shares_the_batch(whole):
 
 
 def test_seeds_units_and_samples_start_from_different_images():
-    draw = partial(jv.visualize, tiny_model(), steps=0, size=16)
+    draw = partial(jv.visualize, tiny_model(), steps=0, size=16, transforms=())
     first = draw("relu_1:0,1", samples=2).images.reshape(4, -1)
     other = draw("relu_1:0", seed=1).images.reshape(1, -1)
     layer = draw("relu:0").images.reshape(1, -1)
@@ -52,7 +54,7 @@ def test_seeds_units_and_samples_start_from_different_images():
 
 
 def test_module_path_and_node_name_give_the_same_image():
-    draw = partial(jv.visualize, tiny_model(), steps=3, size=16)
+    draw = partial(jv.visualize, tiny_model(), steps=3, size=16, transforms=())
     np.testing.assert_array_equal(draw("fc:1").images, draw("output:1").images)
     np.testing.assert_array_equal(draw("fc:1").images, draw("logit:golf ball").images)
 
@@ -86,6 +88,19 @@ def test_compiled_steps_equal_a_plain_loop():
     np.testing.assert_allclose(result.scores[0, 0], float(value(params)), rtol=1e-3)
 
 
+def test_a_compiled_loop_equals_calls_of_a_compiled_step(whole):
+    """Accelerators run a block of steps in one loop; both ways give the same images, and no step count compiles anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jv.engine, "run", partial(jv.engine.run, compiled_loop=True))
+        result = jv.visualize(tiny_model(), jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7, **OPTIONS)
+        loops = _execute._block._cache_size()
+        assert loops > 0
+        jv.visualize(tiny_model(1), jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7, **(OPTIONS | {"steps": 3}))
+        assert _execute._block._cache_size() == loops
+    np.testing.assert_allclose(result.images, whole.images, atol=1e-4)
+    np.testing.assert_allclose(result.history, whole.history, rtol=1e-3, atol=1e-5)
+
+
 def test_textbook_ascent_is_clipped_gradient_ascent():
     """`param=pixel, optimizer=optax.sgd`: x <- clip(x + rate * gradient, 0, 1)."""
     model = tiny_model()
@@ -109,7 +124,7 @@ def test_regularizers_are_subtracted_and_scores_are_the_objective_alone():
 
 def test_the_objective_rises():
     for objective in ("relu_1:0", "logit:church", jv.neuron("relu", 2), jv.layer("relu", "square"), jv.layer("conv2", "norm")):
-        result = jv.visualize(tiny_model(), objective, steps=60, size=16, samples=3)
+        result = jv.visualize(tiny_model(), objective, steps=60, size=16, samples=3, transforms=())
         assert (result.history[..., -5:].mean(-1) > result.history[..., :5].mean(-1)).all(), objective
 
 
@@ -138,10 +153,10 @@ def test_one_trace_whatever_the_data():
         )
 
     call(0, 0, 0.05, 0.5, 3, 0, 1)
-    blocks, before = _execute._block._cache_size(), len(traces)
+    steps, before = _execute._step._cache_size(), len(traces)
     for i in range(1, 4):
         call(i, i, 0.05 + 0.01 * i, 0.5 + i, 3 + 31 * i, i, 1 + i % 2)
-    assert _execute._block._cache_size() == blocks
+    assert _execute._step._cache_size() == steps
     bound_and_score = 3 * 1  # binding traces the function once a call to find the layers it reads
     assert len(traces) - before == bound_and_score
 
@@ -151,9 +166,9 @@ def lowered_inputs(mesh):
     caught = {}
     real = _execute._run_chunk
 
-    def catch(mesh, recipe, part, steps, tell):
+    def catch(mesh, recipe, part, *rest):
         caught.update(recipe=recipe, part=part)
-        return real(mesh, recipe, part, steps, tell)
+        return real(mesh, recipe, part, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_execute, "_run_chunk", catch)
@@ -165,12 +180,14 @@ def lowered_inputs(mesh):
 def test_the_sharded_program_has_no_collectives_and_donates_its_carry():
     mesh = jv.make_mesh(4)
     recipe, part, carry = lowered_inputs(mesh)
-    compiled = _execute._block.lower(mesh, recipe, part, carry, np.int32(0), np.int32(1)).compile()
-    text = compiled.as_text()
-    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
-        assert collective not in text
     images = 16 * (16 // 2 + 1) * 3 * 2 * 4  # bytes of one image's Fourier parameters
-    assert compiled.memory_analysis().alias_size_in_bytes >= 3 * images  # parameters and both moments of Adam
+    zero = np.int32(0)
+    for program, scalars in ((_execute._block, (zero, zero)), (_execute._step, (zero,))):
+        compiled = program.lower(mesh, recipe, part, carry, *scalars).compile()
+        text = compiled.as_text()
+        for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+            assert collective not in text
+        assert compiled.memory_analysis().alias_size_in_bytes >= 3 * images  # parameters and both moments of Adam
 
 
 def test_the_programs_lower_for_every_platform():
@@ -186,10 +203,10 @@ def test_the_programs_lower_for_every_platform():
 
 def test_progress_is_reported_after_every_block():
     seen = []
-    steps = 2 * BLOCK + 3
-    options = {"steps": steps, "size": 16, "samples": 2, "mesh": jv.make_mesh(2), "chunk": 2}
+    steps = 2 * CALLS + 3
+    options = {"steps": steps, "size": 16, "samples": 2, "mesh": jv.make_mesh(2), "chunk": 2, "transforms": ()}
     jv.visualize(tiny_model(), "relu_1:0-4", progress=seen.append, **options)
-    assert [p.step for p in seen] == [BLOCK, 2 * BLOCK, steps] * 3
+    assert [p.step for p in seen] == [CALLS, 2 * CALLS, steps] * 3
     assert seen[-1].images_done == seen[-1].images == 10
     assert seen[-1].seconds_left == 0 and seen[-1].images_per_second > 0
     assert seen[2].images_done == 4
@@ -200,11 +217,12 @@ def test_ctrl_c_keeps_the_finished_units():
         if progress.images_done >= 2:
             raise KeyboardInterrupt
 
+    options = {"steps": 2, "size": 16, "mesh": jv.make_mesh(1), "chunk": 2, "transforms": ()}
     with pytest.raises(jv.Interrupted) as caught:
-        jv.visualize(tiny_model(), "relu_1:0-5", steps=2, size=16, mesh=jv.make_mesh(1), chunk=2, progress=interrupt_after(2))
+        jv.visualize(tiny_model(), "relu_1:0-5", progress=interrupt_after(2), **options)
     assert caught.value.result.labels == ("relu_1:0", "relu_1:1")
     with pytest.raises(jv.Interrupted) as caught:
-        jv.visualize(tiny_model(), "relu_1:0-5", steps=2, size=16, mesh=jv.make_mesh(1), chunk=2, progress=interrupt)
+        jv.visualize(tiny_model(), "relu_1:0-5", progress=interrupt, **options)
     assert caught.value.result is None
 
 
@@ -229,14 +247,14 @@ def test_memory_of_a_program_grows_with_its_units():
 
 
 def test_precision_is_part_of_the_program():
-    low = jv.visualize(tiny_model(), "relu_1:0", steps=2, size=16, precision="bfloat16")
-    high = jv.visualize(tiny_model(), "relu_1:0", steps=2, size=16, precision="highest")
+    low = jv.visualize(tiny_model(), "relu_1:0", steps=2, size=16, transforms=(), precision="bfloat16")
+    high = jv.visualize(tiny_model(), "relu_1:0", steps=2, size=16, transforms=(), precision="highest")
     np.testing.assert_allclose(low.images, high.images, atol=0.05)
     assert jax.config.jax_default_matmul_precision is None
 
 
 def test_networks_of_ones_own_and_pure_functions():
-    result = jv.visualize(lambda images: images[..., 0].mean((1, 2))[:, None], "output:0", steps=100, size=8)
+    result = jv.visualize(lambda images: images[..., 0].mean((1, 2))[:, None], "output:0", steps=100, size=8, transforms=())
     assert result.images[0, 0, ..., 0].mean() > 0.7
     assert result.labels == ("output:0",)
 
