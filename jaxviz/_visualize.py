@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
@@ -136,7 +137,7 @@ def iter_visualize(
         transform=_as_transform(transforms),
         regularizers=_as_regularizers(regularizers),
         objective=bound[0],
-        learning_rate=np.asarray(learning_rate, np.float32),
+        learning_rate=jnp.asarray(learning_rate, jnp.float32),
         layers=(),
         optimizer=as_static(optimizer),
     )
@@ -159,7 +160,7 @@ def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
             folded = jax.random.fold_in(folded, word)
         return jax.random.fold_in(folded, sample)
 
-    return jax.vmap(jax.vmap(key, (None, 0)), (0, None))(ids, np.arange(samples, dtype=np.uint32))
+    return jax.vmap(jax.vmap(key, (None, 0)), (0, None))(jnp.asarray(ids), jnp.arange(samples, dtype=jnp.uint32))
 
 
 def _check_size(size: int | tuple[int, int] | None, model: Model) -> tuple[int, int]:

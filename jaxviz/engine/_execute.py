@@ -80,8 +80,7 @@ def run(
     """
     mesh = mesh or make_mesh()
     mesh = Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
-    if compiled_loop is None:
-        compiled_loop = mesh.devices.flat[0].platform != "cpu"
+    loop = mesh.devices.flat[0].platform != "cpu" if compiled_loop is None else compiled_loop
     total, samples = units.keys.shape[:2]
     context = partial(jax.default_matmul_precision, precision) if precision else contextlib.nullcontext
     with context():  # entered for each call and never held over a yield: it is the thread's, not the generator's
@@ -93,16 +92,16 @@ def run(
     for first in plan.starts:
         with context():
             part = jax.device_put(_rows(units, first, plan.chunk), NamedSharding(mesh, P(AXIS)))
-            done = _run_chunk(mesh, recipe, part, steps, compiled_loop, partial(tell, first))
+            done = _run_chunk(mesh, recipe, part, steps, loop, partial(tell, first))
         keep = min(plan.chunk, total - first)
         yield Chunk(first, *(array[:keep] for array in done))
 
 
 def _run_chunk(
-    mesh: Mesh, recipe: Recipe, part: Unit, steps: int, compiled_loop: bool, tell: Callable[[int], None]
+    mesh: Mesh, recipe: Recipe, part: Unit, steps: int, loop: bool, tell: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return images, scores and history of one chunk, in blocks of steps."""
-    advance, at_once = (_block, BLOCK) if compiled_loop else (_steps, CALLS)
+    advance, at_once = (_block, BLOCK) if loop else (_steps, CALLS)
     carry = _start(mesh, recipe, part)
     history = [np.zeros((*part.keys.shape, 0), np.float32)]
     for step in range(0, steps, at_once):
@@ -162,6 +161,8 @@ def _memory(recipe: Recipe, units: Unit, mesh: Mesh, per_device: int) -> int:
     part = jax.device_put(_rows(units, 0, per_device * mesh.size), NamedSharding(mesh, P(AXIS)))
     carry = jax.eval_shape(partial(_start, mesh), recipe, part)
     analysis = _block.lower(mesh, recipe, part, carry, np.int32(0), np.int32(1)).compile().memory_analysis()
+    if analysis is None:  # a backend that does not tell: as if nothing were needed, so the plateau decides
+        return 0
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import jax
+from typing import Any
 
 CPU_IMAGES = 8  # images a device at a time: beyond it a CPU gains no throughput (benchmarks), only waiting
 ACCELERATOR_IMAGES = 512  # no gain beyond it either, and progress is reported by the chunk
@@ -34,7 +33,7 @@ def make_plan(units: int, per_device: int, devices: int) -> Plan:
     return Plan(units, math.ceil(even / devices) * devices)
 
 
-def units_per_device(samples: int, device: jax.Device, memory: Callable[[int], int]) -> int:
+def units_per_device(samples: int, device: Any, memory: Callable[[int], int]) -> int:
     """Return how many units, of `samples` images each, one device should hold.
 
     Args:

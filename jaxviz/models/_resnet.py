@@ -140,9 +140,7 @@ class ResNet(nnx.Module):
         self.bn1 = BatchNorm(64)
         self.maxpool = MaxPool(both(3), both(2), around(1))
         channels, dilation = 64, 1
-        for stage, (count, dilate) in enumerate(
-            zip(layers, (False, *replace_stride_with_dilation), strict=True), start=1
-        ):
+        for stage, (count, dilate) in enumerate(zip(layers, (False, *replace_stride_with_dilation), strict=True), start=1):
             width = 64 * 2 ** (stage - 1)
             stride = 1 if stage == 1 or dilate else 2
             blocks = []

@@ -86,8 +86,7 @@ class LayerTable(tuple[Layer, ...]):
         widths = [max(len(row[k]) for row in rows) for k in range(5)]
         numeric = (False, False, False, True, True)
         lines = (
-            "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True))
-            for row in rows
+            "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)) for row in rows
         )
         return "\n".join(line.rstrip() for line in lines)
 

@@ -134,8 +134,7 @@ def resolve(name: str, names: Sequence[str]) -> str:
         return inside[-1]
     modules = {".".join(parts[:k]) for parts in (n.split(".") for n in names) for k in range(1, len(parts))}
     raise LayerError(
-        f"The network has no layer {name!r}.{near_matches(name, [*names, *sorted(modules)])} "
-        "model.layers() lists all of them."
+        f"The network has no layer {name!r}.{near_matches(name, [*names, *sorted(modules)])} model.layers() lists all of them."
     )
 
 
@@ -189,9 +188,7 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
     return {name: found[node] for name, node in wanted.items()}
 
 
-def perturbed(
-    model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT
-) -> tuple[Array, Array]:
+def perturbed(model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT) -> tuple[Array, Array]:
     """Return the logits with `delta` added to a layer's value, and that value without it; inside traced code.
 
     The derivative of the logits with respect to `delta`, at zero, is their derivative with respect to the layer, and

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, dataclass_transform
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
@@ -27,6 +28,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
     return field(default=default, metadata={"static": True})
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, field))
 def pytree(cls):
     """Make a class a frozen dataclass and a JAX pytree: fields are leaves unless `static()`."""
     return jax.tree_util.register_dataclass(dataclass(frozen=True, eq=False)(cls))
@@ -64,8 +66,10 @@ class Objective:
         return max(named, key=len) if named else ()
 
     def __add__(self, other: Objective | int) -> Objective:
-        if isinstance(other, int | float) and other == 0:  # so that sum() works
-            return self
+        if not isinstance(other, Objective):
+            if other == 0:  # so that sum() works
+                return self
+            raise ArgumentError(f"Expected an objective to add, got {other!r}.")
         return Sum((self, other))
 
     __radd__ = __add__
@@ -103,7 +107,7 @@ class Scaled(Objective):
     term: Objective
 
     def __call__(self, acts: Activations, images: Array) -> Array:
-        return self.weight * self.term(acts, images)
+        return jnp.asarray(self.weight) * self.term(acts, images)
 
 
 @pytree

@@ -34,5 +34,5 @@ def as_objective(value: Any) -> Objective:
     if isinstance(value, str):
         return parse(value)
     if callable(value):
-        return function(value)
+        return function(value)  # type: ignore[arg-type]
     raise ArgumentError(f"Expected an objective, a string such as 'layer3:0-31', or a function; got {value!r}.")

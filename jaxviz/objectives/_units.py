@@ -92,7 +92,7 @@ class Layer(Objective):
     """A whole layer; see `layer`."""
 
     layer: str = static()
-    reduce: str = static("mean")
+    reduce: str = static(default="mean")
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         act = acts[self.layer].reshape(len(images), -1)
@@ -122,7 +122,7 @@ class Logit(Objective):
     """A class score before the softmax; see `logit`."""
 
     index: ArrayLike | None = leaf()
-    names: tuple[str, ...] | None = static(None)
+    names: tuple[str, ...] | None = static(default=None)
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         return _select(acts["output"], self.index)
@@ -153,7 +153,7 @@ class Function(Objective):
     """Any function `(activations, images) -> (S,)`; see `function`."""
 
     fn: Callable[[Activations, Array], Array] = static()
-    used: tuple[str, ...] = static(())
+    used: tuple[str, ...] = static(default=())
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         return self.fn(acts, images)

@@ -18,9 +18,7 @@ Pairs: TypeAlias = tuple[Pair, Pair]
 
 
 def _output_size(size: Pair, window: Pair, stride: Pair, padding: Pairs) -> Pair:
-    h, w = (
-        (n + low + high - k) // s + 1 for n, k, s, (low, high) in zip(size, window, stride, padding, strict=True)
-    )
+    h, w = ((n + low + high - k) // s + 1 for n, k, s, (low, high) in zip(size, window, stride, padding, strict=True))
     if h < 1 or w < 1:
         raise ArgumentError(
             f"The images are too small for this network: a map of {size[0]} x {size[1]} reached a max pooling of "
@@ -49,9 +47,7 @@ def _shifted(x: Array, window: Pair, stride: Pair, padding: Pairs) -> list[Array
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
     _output_size((x.shape[1], x.shape[2]), window, stride, padding)
-    return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0))
-    )
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
 
 
 def _max_pool_forward(x: Array, window: Pair, stride: Pair, padding: Pairs) -> tuple[Array, tuple[Array, Array]]:
@@ -65,9 +61,7 @@ def _max_pool_forward(x: Array, window: Pair, stride: Pair, padding: Pairs) -> t
     return best, (winner, jnp.zeros((0, *x.shape[1:]), x.dtype))
 
 
-def _max_pool_backward(
-    window: Pair, stride: Pair, padding: Pairs, residual: tuple[Array, Array], g: Array
-) -> tuple[Array]:
+def _max_pool_backward(window: Pair, stride: Pair, padding: Pairs, residual: tuple[Array, Array], g: Array) -> tuple[Array]:
     winner, empty = residual
     n, h, w, c = g.shape
     size = empty.shape[1:3]
