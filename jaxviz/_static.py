@@ -10,7 +10,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array
@@ -115,11 +114,11 @@ def leaf(value: Any, what: str, *, low: float | None = None, high: float | None 
     Raises:
         ArgumentError: not a finite real number, or out of range.
     """
-    if isinstance(value, Tracer):
-        return jnp.asarray(value, dtype)
     try:
         array = np.asarray(value)
         number = float(array)
+    except jax.errors.TracerArrayConversionError:
+        return jnp.asarray(value, dtype)
     except (TypeError, ValueError):
         raise ArgumentError(f"{what} must be a number, got {value!r}.") from None
     if array.ndim != 0 or not np.isfinite(number):

@@ -186,7 +186,9 @@ def train_phase(
         torch.save({**{key: part.state_dict() for key, part in state.items()}, "epoch": epoch + 1}, saved)
         rows = slice(None, None, 8)
         top1 = accuracy(average.module, data["val"][0][rows], data["val"][1][rows], TEST_SIZE)
-        line = f"{name} {epoch + 1}/{len(sizes)} at {size} px: loss {total / batches:.3f}, top-1 on every eighth photo {top1:.3f}"
+        line = (
+            f"{name} {epoch + 1}/{len(sizes)} at {size} px: loss {total / batches:.3f}, top-1 on every eighth photo {top1:.3f}"
+        )
         print(f"{line}, {time.time() - start:.0f} s", flush=True)
     model.load_state_dict(average.module.state_dict())
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from ._list import ModelInfo as ModelInfo
-from ._list import ModelTable as ModelTable
-from ._list import list_models as list_models
-from ._load import load as load
-from ._model import Model as Model
-from ._model import from_function as from_function
-from ._model import from_module as from_module
-from ._resnet import ResNet as ResNet
-from ._table import Layer as Layer
-from ._table import LayerTable as LayerTable
-from ._table import ReceptiveField as ReceptiveField
-from ._taps import Tap as Tap
-from ._taps import activations as activations
-from ._taps import forward as forward
-from ._taps import no_tap as no_tap
-from ._taps import perturbed as perturbed
-from ._taps import scope as scope
-from ._torch import from_torch as from_torch
-from ._verify import Verification as Verification
-from ._verify import verify as verify
-from ._vgg import VGG as VGG
+from jaxviz.models._list import ModelInfo as ModelInfo
+from jaxviz.models._list import ModelTable as ModelTable
+from jaxviz.models._list import list_models as list_models
+from jaxviz.models._load import load as load
+from jaxviz.models._model import Model as Model
+from jaxviz.models._model import from_function as from_function
+from jaxviz.models._model import from_module as from_module
+from jaxviz.models._resnet import ResNet as ResNet
+from jaxviz.models._table import Layer as Layer
+from jaxviz.models._table import LayerTable as LayerTable
+from jaxviz.models._table import ReceptiveField as ReceptiveField
+from jaxviz.models._taps import Tap as Tap
+from jaxviz.models._taps import activations as activations
+from jaxviz.models._taps import forward as forward
+from jaxviz.models._taps import no_tap as no_tap
+from jaxviz.models._taps import perturbed as perturbed
+from jaxviz.models._taps import scope as scope
+from jaxviz.models._torch import from_torch as from_torch
+from jaxviz.models._verify import Verification as Verification
+from jaxviz.models._verify import verify as verify
+from jaxviz.models._vgg import VGG as VGG

@@ -16,11 +16,11 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from .._errors import CheckpointError
-from .._types import StrPath
-from . import _pth, _registry
-from ._layers import LEAF, from_torch_layout
-from ._unpickle import TensorRef
+from jaxviz._errors import CheckpointError
+from jaxviz._types import StrPath
+from jaxviz.models import _pth, _registry
+from jaxviz.models._layers import LEAF, from_torch_layout
+from jaxviz.models._unpickle import TensorRef
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning

@@ -19,10 +19,10 @@ from typing import IO
 import numpy as np
 import platformdirs
 
-from .._errors import CheckpointError, DownloadError
-from .._types import StrPath
-from . import _checkpoint
-from ._registry import BUNDLED, Weights
+from jaxviz._errors import CheckpointError, DownloadError
+from jaxviz._types import StrPath
+from jaxviz.models import _checkpoint
+from jaxviz.models._registry import BUNDLED, Weights
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes received so far and the total, or None where the server does not say."""

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .._types import Array
-from ..ops import Ops
+from jaxviz._types import Array
+from jaxviz.ops import Ops
 
 Pair = tuple[int, int]
 Pairs = tuple[Pair, Pair]

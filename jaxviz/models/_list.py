@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._registry import ARCHITECTURES, BUNDLED
+from jaxviz.models._registry import ARCHITECTURES, BUNDLED
 
 
 class ModelInfo(NamedTuple):

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from .._errors import ArgumentError, CheckpointError
-from .._types import StrPath
-from . import _checkpoint, _download, _registry
-from ._model import Model, preprocessing
-from ._registry import BUNDLED, Weights
-from ._resnet import ResNet
-from ._vgg import VGG
+from jaxviz._errors import ArgumentError, CheckpointError
+from jaxviz._types import StrPath
+from jaxviz.models import _checkpoint, _download, _registry
+from jaxviz.models._model import Model, preprocessing
+from jaxviz.models._registry import BUNDLED, Weights
+from jaxviz.models._resnet import ResNet
+from jaxviz.models._vgg import VGG
 
 _FAMILIES: dict[str, tuple[Callable[..., nnx.Module], str, str]] = {  # with the first and the last layer with weights
     "vgg": (VGG, "features.0", "classifier.6"),

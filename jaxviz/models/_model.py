@@ -12,15 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.core import Tracer
 
-from .._errors import ArgumentError, UnitError, UnsupportedError, near_matches
-from .._types import Array, ArrayLike, PyTree, StrPath
-from . import _taps
-from ._checkpoint import write
-from ._layers import LEAF, to_torch_layout
-from ._table import LayerTable, layer_table
-from ._taps import Function
+from jaxviz._errors import ArgumentError, UnitError, UnsupportedError, near_matches
+from jaxviz._types import Array, ArrayLike, PyTree, StrPath
+from jaxviz.models import _taps
+from jaxviz.models._checkpoint import write
+from jaxviz.models._layers import LEAF, to_torch_layout
+from jaxviz.models._table import LayerTable, layer_table
+from jaxviz.models._taps import Function
 
 
 @jax.tree_util.register_dataclass
@@ -232,7 +231,10 @@ class Model:
 
 
 def _is_on_cpu(images: jax.Array) -> bool:
-    return not isinstance(images, Tracer) and all(d.platform == "cpu" for d in images.devices())
+    try:
+        return all(device.platform == "cpu" for device in images.devices())
+    except jax.errors.ConcretizationTypeError:  # traced: there are no values to look at
+        return False
 
 
 @jax.jit

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from .._errors import CheckpointError
-from . import _unpickle
-from ._unpickle import StorageRef, TensorRef
+from jaxviz._errors import CheckpointError
+from jaxviz.models import _unpickle
+from jaxviz.models._unpickle import StorageRef, TensorRef
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001

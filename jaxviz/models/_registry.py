@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .._errors import ArgumentError, near_matches
+from jaxviz._errors import ArgumentError, near_matches
 
 BUNDLED = "resnet18-imagenette"
 """The network that comes with the library and needs no download."""

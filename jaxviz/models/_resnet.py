@@ -10,11 +10,11 @@ from typing import Literal
 
 from flax import nnx
 
-from .._errors import ArgumentError
-from .._types import Array
-from ..ops import EXACT, Ops
-from ._layers import AvgPool, BatchNorm, Conv, Linear, MaxPool, around, both
-from ._taps import Tap, no_tap, scope
+from jaxviz._errors import ArgumentError
+from jaxviz._types import Array
+from jaxviz.models._layers import AvgPool, BatchNorm, Conv, Linear, MaxPool, around, both
+from jaxviz.models._taps import Tap, no_tap, scope
+from jaxviz.ops import EXACT, Ops
 
 # (block, layers, groups, width_per_group) of every network that has a name.
 CONFIGS: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, int], int, int]] = {

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
 import jax
 from flax import nnx
 
-from .._types import Array
-from ..ops import EXACT, Ops, adaptive_windows
-from ._taps import Function, resolve, run, takes
+from jaxviz._types import Array
+from jaxviz.models._taps import Function, resolve, run, takes
+from jaxviz.ops import EXACT, Ops, adaptive_windows
 
 if TYPE_CHECKING:
-    from ._model import Model
+    from jaxviz.models._model import Model
 
 
 class ReceptiveField(NamedTuple):

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from .._errors import LayerError, UnsupportedError, near_matches
-from .._types import Array, ArrayLike
-from ..ops import EXACT, Ops
+from jaxviz._errors import LayerError, UnsupportedError, near_matches
+from jaxviz._types import Array, ArrayLike
+from jaxviz.ops import EXACT, Ops
 
 if TYPE_CHECKING:
-    from ._model import Model
+    from jaxviz.models._model import Model
 
 Tap: TypeAlias = Callable[[str, Array], Array]
 

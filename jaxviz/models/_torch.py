@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from .._errors import ArgumentError, UnsupportedError
-from .._types import ArrayLike
-from . import _layers, _taps
-from ._checkpoint import to_state
-from ._model import Model, named, preprocessing
-from ._resnet import ResNet
-from ._vgg import VGG
+from jaxviz._errors import ArgumentError, UnsupportedError
+from jaxviz._types import ArrayLike
+from jaxviz.models import _layers, _taps
+from jaxviz.models._checkpoint import to_state
+from jaxviz.models._model import Model, named, preprocessing
+from jaxviz.models._resnet import ResNet
+from jaxviz.models._vgg import VGG
 
 TOLERANCE = 1e-4
 _HELP = "Supported are torchvision's VGG and ResNet classes (ResNeXt and Wide ResNet too), unmodified in their forward."

@@ -19,7 +19,7 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from .._errors import CheckpointError
+from jaxviz._errors import CheckpointError
 
 MAX_OPCODES = 300_000  # a state dict takes about 30 per tensor, and the largest network here has 932 tensors
 MAX_READ = 64 * 2**20  # bytes of one string or number; real ones are layer names

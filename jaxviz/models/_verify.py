@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .._errors import JaxvizError, UnsupportedError
-from .._types import StrPath
-from . import _download, _registry
-from ._load import Bar, Progress, load
-from ._model import Model
-from ._registry import Weights
+from jaxviz._errors import JaxvizError, UnsupportedError
+from jaxviz._types import StrPath
+from jaxviz.models import _download, _registry
+from jaxviz.models._load import Bar, Progress, load
+from jaxviz.models._model import Model
+from jaxviz.models._registry import Weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flax import nnx
 
-from .._types import Array
-from ..ops import EXACT, Ops
-from ._layers import AvgPool, BatchNorm, Conv, Dropout, Linear, MaxPool, ReLU, around, both
-from ._taps import Tap, no_tap
+from jaxviz._types import Array
+from jaxviz.models._layers import AvgPool, BatchNorm, Conv, Dropout, Linear, MaxPool, ReLU, around, both
+from jaxviz.models._taps import Tap, no_tap
+from jaxviz.ops import EXACT, Ops
 
 # Channels of each 3 x 3 convolution, in torchvision's letters; 0 is a max pooling.
 CONFIGS: dict[str, tuple[int, ...]] = {

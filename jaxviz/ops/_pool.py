@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .._errors import ArgumentError
-from .._types import Array
+from jaxviz._errors import ArgumentError
+from jaxviz._types import Array
 
 Pair: TypeAlias = tuple[int, int]
 Pairs: TypeAlias = tuple[Pair, Pair]

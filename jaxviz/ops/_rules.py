@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._types import Array
-from ._table import Ops
+from jaxviz._types import Array
+from jaxviz.ops._table import Ops
 
 
 @jax.custom_vjp

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import jax
 from jax import lax
 
-from .._types import Array
-from ._pool import Pair, Pairs, avg_pool, max_pool
+from jaxviz._types import Array
+from jaxviz.ops._pool import Pair, Pairs, avg_pool, max_pool
 
 
 def conv(

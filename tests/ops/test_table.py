@@ -42,9 +42,7 @@ def test_conv_matches_torch(options, biased):
         options.get("dilation", 1),
         groups,
     )
-    np.testing.assert_allclose(
-        ops.conv(x, kernel, bias, **options), theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5, rtol=1e-5
-    )
+    np.testing.assert_allclose(ops.conv(x, kernel, bias, **options), theirs.numpy().transpose(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
 
 
 def test_batch_norm_is_the_formula():
