@@ -19,8 +19,8 @@ from flax import nnx
 from jaxviz._errors import CheckpointError
 from jaxviz._types import StrPath
 from jaxviz.models import _pth, _registry
+from jaxviz.models._allowed import TensorRef
 from jaxviz.models._layers import LEAF, from_torch_layout
-from jaxviz.models._unpickle import TensorRef
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning

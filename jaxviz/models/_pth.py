@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxviz._errors import CheckpointError
 from jaxviz.models import _unpickle
-from jaxviz.models._unpickle import StorageRef, TensorRef
+from jaxviz.models._allowed import StorageRef, TensorRef
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001

@@ -13,90 +13,16 @@ from __future__ import annotations
 import math
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import IO, Any
 
-import ml_dtypes
 import numpy as np
 
 from jaxviz._errors import CheckpointError
+from jaxviz.models._allowed import GLOBALS, StorageRef, TensorRef, Token
 
 MAX_OPCODES = 300_000  # a state dict takes about 30 per tensor, and the largest network here has 932 tensors
 MAX_READ = 64 * 2**20  # bytes of one string or number; real ones are layer names
 MAX_ELEMENTS = 2**31  # of one tensor; the largest weight here (vgg's first linear layer) has 1.03e8
-
-DTYPES = {
-    "float64": np.dtype("<f8"),
-    "float32": np.dtype("<f4"),
-    "float16": np.dtype("<f2"),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-    "int64": np.dtype("<i8"),
-    "int32": np.dtype("<i4"),
-    "int16": np.dtype("<i2"),
-    "int8": np.dtype("i1"),
-    "uint8": np.dtype("u1"),
-    "uint16": np.dtype("<u2"),
-    "uint32": np.dtype("<u4"),
-    "uint64": np.dtype("<u8"),
-    "bool": np.dtype("bool"),
-}
-_STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StorageRef:
-    """A storage that the file holds: `size` elements of `dtype` under `key`; `start` is not 0 for an old-style view."""
-
-    key: str
-    dtype: np.dtype
-    size: int
-    start: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """A tensor as the file describes it: elements of a storage by offset, shape and strides, all checked to be inside."""
-
-    storage: StorageRef
-    dtype: np.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    """What a permitted global stands for."""
-
-    kind: str  # a key of _BUILDERS, or "storage" or "dtype"
-    dtype: np.dtype | None = None
-
-
-_BYTES = DTYPES["uint8"]
-_GLOBALS: dict[tuple[str, str], _Token] = {
-    ("collections", "OrderedDict"): _Token("dict"),
-    ("torch._utils", "_rebuild_tensor"): _Token("tensor"),
-    ("torch._utils", "_rebuild_tensor_v2"): _Token("tensor"),
-    ("torch._utils", "_rebuild_tensor_v3"): _Token("tensor_v3"),
-    ("torch._utils", "_rebuild_parameter"): _Token("parameter"),
-    ("torch", "Size"): _Token("size"),
-    ("torch", "device"): _Token("device"),
-    ("torch.storage", "UntypedStorage"): _Token("storage", _BYTES),
-    ("torch", "UntypedStorage"): _Token("storage", _BYTES),
-    **{("torch", name): _Token("storage", DTYPES[dtype]) for name, dtype in _STORAGES.items()},
-    **{("torch", name): _Token("dtype", dtype) for name, dtype in DTYPES.items()},
-}
 
 
 class _Bounded:
@@ -205,14 +131,14 @@ class _Machine:
     def find(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError("the pickle names a global by something that is not a string")
-        token = _GLOBALS.get((module, name))
+        token = GLOBALS.get((module, name))
         if token is None:
             raise CheckpointError(_refusal(module, name))
         self.push(token)
 
     def reduce(self) -> None:
         function, arguments = self.pop_many(2)
-        if type(function) is not _Token or type(arguments) is not tuple:
+        if type(function) is not Token or type(arguments) is not tuple:
             raise CheckpointError("the pickle calls something that is not a function with a tuple of arguments")
         if function.kind not in _BUILDERS:
             raise CheckpointError(f"the pickle calls a {function.kind}, which is not a function")
@@ -233,7 +159,7 @@ class _Machine:
         if name != "storage" or len(rest) not in (4, 5):
             raise CheckpointError("the pickle refers to something outside itself that is not a tensor storage")
         kind, key, _, size = rest[:4]
-        if type(kind) is not _Token or kind.kind != "storage" or kind.dtype is None or type(key) is not str:
+        if type(kind) is not Token or kind.kind != "storage" or kind.dtype is None or type(key) is not str:
             raise CheckpointError("the pickle describes a storage without a proper type or key")
         storage = StorageRef(key, kind.dtype, _natural(size, "storage size"))
         if self.storages.setdefault(key, storage) != storage:
@@ -333,7 +259,7 @@ def _make_tensor(
 def _make_tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, metadata: Any = None
 ) -> TensorRef:
-    if type(dtype) is not _Token or dtype.kind != "dtype":
+    if type(dtype) is not Token or dtype.kind != "dtype":
         raise CheckpointError("the pickle makes a tensor without a proper dtype")
     return _make_tensor(storage, offset, size, stride, metadata=metadata, dtype=dtype.dtype)
 
