@@ -17,8 +17,9 @@ from jaxviz._errors import ArgumentError
 from jaxviz._static import as_static, as_tree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.engine import Progress, Recipe, Unit
-from jaxviz.models import Model, from_function
+from jaxviz.models import Model, calls_through_ops, from_function
 from jaxviz.objectives import Objective
+from jaxviz.ops import EXACT, REDIRECTED
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result, concatenate
@@ -48,6 +49,9 @@ def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **
     Returns:
         A `Result`: `images` float32 (K, S, H, W, C) in [0, 1], `scores` (K, S), the objective alone on the final image, and
         `history` (K, S, steps), what was optimised (with transforms and regularisers).
+
+    A unit that is silent on its starting image has no gradient. Networks that call their operations through `ops` then let it
+    rise by Lucid's redirected ReLU gradient, for just those images; the gradients of all others are exact.
 
     Raises:
         ArgumentError: an argument is wrong; the message says what was expected.
@@ -140,6 +144,8 @@ def iter_visualize(
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
         layers=(),
         optimizer=as_static(optimizer),
+        # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
+        ops=REDIRECTED if calls_through_ops(model) else EXACT,
     )
     for one in bound:
         each, rest = objectives.partition(one)

@@ -16,7 +16,7 @@ class TinyNet(nnx.Module):
 
     def __init__(self, classes: int = 5, *, rngs: nnx.Rngs) -> None:
         self.conv1 = Conv(3, 8, (3, 3), stride=(2, 2), padding=((1, 1), (1, 1)), rngs=rngs)
-        self.conv2 = Conv(8, 12, (3, 3), stride=(2, 2), padding=((1, 1), (1, 1)), rngs=rngs)
+        self.conv2 = Conv(8, 12, (3, 3), stride=(2, 2), padding=((1, 1), (1, 1)), use_bias=True, rngs=rngs)
         self.fc = Linear(12, classes, rngs=rngs)
 
     def __call__(self, x, *, tap=no_tap, ops=EXACT):

@@ -17,6 +17,7 @@ import optax
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine
+from jaxviz.ops import EXACT, Ops
 from jaxviz.param import Param
 
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
@@ -35,6 +36,7 @@ class Recipe:
     learning_rate: Array
     layers: tuple[str, ...] = field(metadata={"static": True})
     optimizer: Callable[[Any], optax.GradientTransformation] = field(metadata={"static": True})
+    ops: Ops = field(default=EXACT, metadata={"static": True})  # that the gradient goes through
 
 
 @jax.tree_util.register_dataclass
@@ -69,7 +71,7 @@ def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry
     def loss(params: PyTree) -> tuple[Array, Array]:
         images = jax.vmap(recipe.param.decode)(params)
         views = jax.vmap(recipe.transform)(keys, images)
-        value = objective(activations(recipe.model, views, recipe.layers), views)
+        value = objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
         for regularizer in recipe.regularizers:
             value = value - jax.vmap(regularizer)(images)
         return -value.sum(), value

@@ -97,6 +97,13 @@ def run(graphdef: Any, state: Any, x: Array, tap: Tap, ops: Ops) -> Array:
     return module(x, tap=_numbered(tap))
 
 
+def calls_through_ops(model: Model) -> bool:
+    """Say whether the network takes its operations from an `ops` table, so that a rule can replace one of them."""
+    if isinstance(model.graphdef, Function):
+        return False
+    return takes(jax.eval_shape(lambda state: nnx.merge(model.graphdef, state), model.state), "ops")
+
+
 def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
     leaves, treedef = jax.tree.flatten(model.state)

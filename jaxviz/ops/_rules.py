@@ -48,5 +48,30 @@ def _deconv_backward(_: None, g: Array) -> tuple[Array]:
 
 deconv_relu.defvjp(_deconv_forward, _deconv_backward)
 
+
+@jax.custom_vjp
+def redirected_relu(x: Array) -> Array:
+    """ReLU whose gradient, for images that would get none at all, passes where it asks an inactive unit to rise.
+
+    For the gradient of a loss that is minimised: a negative gradient asks the unit to rise. Decided for each image (first axis)
+    and only where its whole gradient here is zero, so that images with any gradient keep exactly theirs. Lucid's
+    `redirected_relu_grad`, there for the first 16 steps: without it a unit that is silent at the start stays grey.
+    """
+    return jax.nn.relu(x)
+
+
+def _redirected_forward(x: Array) -> tuple[Array, Array]:
+    return jax.nn.relu(x), x > 0
+
+
+def _redirected_backward(positive: Array, g: Array) -> tuple[Array]:
+    plain = jnp.where(positive, g, 0)
+    alive = (plain != 0).any(axis=tuple(range(1, g.ndim)), keepdims=True)
+    return (jnp.where(alive | positive, plain, jnp.minimum(g, 0)),)
+
+
+redirected_relu.defvjp(_redirected_forward, _redirected_backward)
+
 GUIDED = Ops(relu=guided_relu)
 DECONVNET = Ops(relu=deconv_relu)
+REDIRECTED = Ops(relu=redirected_relu)

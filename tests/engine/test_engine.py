@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -126,6 +127,19 @@ def test_the_objective_rises():
     for objective in ("relu_1:0", "logit:church", jv.neuron("relu", 2), jv.layer("relu", "square"), jv.layer("conv2", "norm")):
         result = jv.visualize(tiny_model(), objective, steps=60, size=16, samples=3, transforms=())
         assert (result.history[..., -5:].mean(-1) > result.history[..., :5].mean(-1)).all(), objective
+
+
+def test_a_unit_that_is_silent_at_the_start_still_rises():
+    model = tiny_model()
+    state = jax.tree.map(lambda leaf: leaf, model.state)
+    silent = dataclasses.replace(model, state=state)
+    bias = silent.state["conv2"]["bias"] if "bias" in silent.state["conv2"] else None
+    assert bias is not None
+    bias.set_value(jnp.full_like(bias[...], -0.3))
+    start = jv.visualize(silent, "relu_1:0-3", steps=0, size=16, transforms=())
+    assert (start.scores == 0).all()  # no gradient at all by the exact rule
+    result = jv.visualize(silent, "relu_1:0-3", steps=200, size=16, transforms=())
+    assert (result.scores > 0).all()
 
 
 def test_one_trace_whatever_the_data():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxviz import ops
-from jaxviz.ops import DECONVNET, EXACT, GUIDED
+from jaxviz.ops import DECONVNET, EXACT, GUIDED, REDIRECTED
 
 X = np.array([[-2.0, -1.0, 0.0, 1.0, 2.0, 3.0]], np.float32)
 G = np.array([[1.0, -1.0, 1.0, -1.0, 1.0, -2.0]], np.float32)
@@ -96,3 +96,11 @@ def test_a_table_is_a_key_of_compiled_programs():
 
 def test_the_derivative_of_relu_at_zero_is_zero():
     assert jax.grad(EXACT.relu)(0.0) == 0
+
+
+def test_redirected_relu_helps_only_images_without_any_gradient():
+    x = jnp.array([[-1.0, -2.0, -3.0], [-1.0, 2.0, -3.0], [1.0, -2.0, 3.0]])
+    g = jnp.array([[-1.0, 2.0, -3.0], [-1.0, 2.0, -3.0], [0.0, -2.0, 0.0]])
+    by_hand = [[-1.0, 0.0, -3.0], [0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]
+    np.testing.assert_array_equal(jax.vjp(REDIRECTED.relu, x)[1](g)[0], by_hand)
+    np.testing.assert_array_equal(REDIRECTED.relu(x), EXACT.relu(x))
