@@ -22,8 +22,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from jaxviz.models._checkpoint import write
 
 CLASSES = {
     "n01440764": "tench",
@@ -227,8 +228,8 @@ def main() -> None:
         "size": json.dumps([TEST_SIZE, TEST_SIZE]),
         "report": json.dumps(report),
     }
-    tensors = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_file(tensors, args.out, metadata)
+    tensors = {k: (v.half() if v.is_floating_point() else v).numpy() for k, v in model.state_dict().items()}
+    write(args.out, tensors, metadata)
     print(json.dumps(report), hashlib.sha256(args.out.read_bytes()).hexdigest())
 
 
