@@ -278,7 +278,7 @@ def test_networks_of_ones_own_and_pure_functions():
     [
         ({"objective": "relu_9:0"}, "relu_1"),
         ({"objective": "relu_1:99"}, "0 to 11"),
-        ({"objective": "logit:golf bal"}, "golf ball"),
+        ({"objective": "logit:gulf ball"}, "golf ball"),
         ({"objective": []}, "at least one"),
         ({"objective": 3}, "objective"),
         ({"objective": "relu_1:5-2"}, "20-31"),

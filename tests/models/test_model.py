@@ -109,7 +109,7 @@ def test_other_weights_and_names_do_not_compile_again():
 
 def test_model_is_a_frozen_pytree_of_weights(tiny):
     leaves, treedef = jax.tree.flatten(tiny)
-    assert all(isinstance(leaf, jax.Array) for leaf in leaves) and len(leaves) == 6  # 3 kernels, a bias, mean, std
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves) and len(leaves) == 7  # 3 kernels, 2 biases, mean, std
     again = jax.tree.unflatten(treedef, leaves)
     assert (again.name, again.class_names, again.input_size) == (tiny.name, tiny.class_names, tiny.input_size)
     with pytest.raises(dataclasses.FrozenInstanceError):
