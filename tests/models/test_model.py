@@ -152,7 +152,7 @@ def test_perturbed_gives_the_gradient_at_a_layer(resnet):
         return logits[0, 3], seen
 
     (logit, seen), gradient = jax.jit(jax.value_and_grad(score, has_aux=True))(jnp.zeros_like(value))
-    np.testing.assert_allclose(seen, value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(seen, value, rtol=1e-4, atol=1e-5 * float(jnp.abs(value).max()))  # of two compilations
     np.testing.assert_allclose(logit, resnet(x)[0, 3], rtol=1e-4)
     # The network above the layer, by hand: the same derivative.
     module = resnet.module()
