@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-CPU_IMAGES = 8  # images a device at a time: beyond it a CPU gains no throughput (benchmarks), only waiting
-ACCELERATOR_IMAGES = 512  # no gain beyond it either, and progress is reported by the chunk
+CPU_IMAGES = 8  # images a device at a time: more of them gain a CPU nothing but waiting
+ACCELERATOR_IMAGES = 512  # keeps chunks, and with them what is saved, frequent where memory would hold more
 MEMORY_SHARE = 0.8  # of the device's limit, the rest for fragmentation and the next chunk's arrival
 
 
