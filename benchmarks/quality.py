@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -34,14 +33,10 @@ def photo_paths(folder: Path, count: int) -> list[Path]:
     return [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
 
 
-def batches(paths: list[Path], size: int, batch: int = 50) -> Iterator[np.ndarray]:
-    for i in range(0, len(paths), batch):
-        yield np.stack([jv.image.load(path, size) for path in paths[i : i + batch]])
-
-
-def channel_means(model: jv.Model, images: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
+def channel_means(model: jv.Model, images: np.ndarray, batch: int = 50) -> dict[str, np.ndarray]:
     """Return each layer's mean over positions, (N, channels)."""
-    rows = [{k: np.asarray(v.mean((1, 2))) for k, v in model.activations(x, LAYERS).items()} for x in images]
+    batches = (images[i : i + batch] for i in range(0, len(images), batch))
+    rows = [{k: np.asarray(v.mean((1, 2))) for k, v in model.activations(x, LAYERS).items()} for x in batches]
     return {layer: np.concatenate([row[layer] for row in rows]) for layer in LAYERS}
 
 
@@ -75,8 +70,9 @@ def main() -> None:
         jax.config.update("jax_num_cpu_devices", args.devices)
     model = jv.load(args.model)
     paths = photo_paths(args.photos, args.count)
-    photos = channel_means(model, batches(paths, args.size))
-    photo_energy = float(np.mean(np.concatenate([top_half_energy(x) for x in batches(paths, args.size)])))
+    photographs = np.stack([jv.image.load(path, args.size) for path in paths])
+    photos = channel_means(model, photographs)
+    photo_energy = float(top_half_energy(photographs).mean())
     options = {"steps": args.steps, "size": args.size, "seed": args.seed}
     rows, report = [], {"photo_top_half_energy": photo_energy, "arguments": {k: str(v) for k, v in vars(args).items()}}
     rng = np.random.default_rng(args.seed)
@@ -84,7 +80,7 @@ def main() -> None:
         units = np.sort(rng.choice(photos[layer].shape[1], args.units, replace=False))
         jv.visualize(model, jv.channel(layer, units), **options).save(args.out / layer, overwrite=True)
         images = saved_images(args.out / layer)
-        made = channel_means(model, iter([images]))[layer][np.arange(len(units)), units]
+        made = channel_means(model, images)[layer][np.arange(len(units)), units]
         best = photos[layer][:, units].max(0)
         energy = float(top_half_energy(images).mean())
         report[layer] = {

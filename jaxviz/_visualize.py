@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -135,14 +135,13 @@ def iter_visualize(
         "regularizers": repr(regularizers),
         "precision": precision,
     }
-    recipe = Recipe(
+    recipe = partial(
+        Recipe,
         model=model.bare(),
         param=param,
         transform=_as_transform(transforms),
         regularizers=_as_regularizers(regularizers),
-        objective=bound[0],
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
-        layers=(),
         optimizer=as_static(optimizer),
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
         ops=REDIRECTED if calls_through_ops(model) else EXACT,
@@ -151,7 +150,7 @@ def iter_visualize(
         each, rest = objectives.partition(one)
         labels = one.labels(model)
         units = Unit(each, sample_keys(seed, objectives.work_ids(one, model), samples))
-        program = dataclasses.replace(recipe, objective=rest, layers=one.layers())
+        program = recipe(objective=rest, layers=one.layers())
         for part in engine.run(program, units, steps, mesh=mesh, chunk=chunk, precision=precision, progress=progress):
             names = labels[part.first : part.first + len(part.images)]
             yield Result(part.images, part.scores, part.history, names, settings | {"objective": list(labels)})
