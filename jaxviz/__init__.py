@@ -32,11 +32,17 @@ from jaxviz.models import from_torch as from_torch
 from jaxviz.models import list_models as list_models
 from jaxviz.models import load as load
 from jaxviz.objectives import Objective as Objective
+from jaxviz.objectives import alignment as alignment
 from jaxviz.objectives import channel as channel
+from jaxviz.objectives import direction as direction
+from jaxviz.objectives import direction_neuron as direction_neuron
+from jaxviz.objectives import diversity as diversity
 from jaxviz.objectives import function as function
+from jaxviz.objectives import interpolate as interpolate
 from jaxviz.objectives import layer as layer
 from jaxviz.objectives import logit as logit
 from jaxviz.objectives import neuron as neuron
 from jaxviz.objectives import parse as parse
+from jaxviz.objectives import tensor_direction as tensor_direction
 from jaxviz.result import Result as Result
 from jaxviz.result import load_result as load_result

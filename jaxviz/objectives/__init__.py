@@ -15,6 +15,13 @@ from jaxviz.objectives._algebra import leaf as leaf
 from jaxviz.objectives._algebra import partition as partition
 from jaxviz.objectives._algebra import pytree as pytree
 from jaxviz.objectives._algebra import static as static
+from jaxviz.objectives._directions import direction as direction
+from jaxviz.objectives._directions import direction_neuron as direction_neuron
+from jaxviz.objectives._directions import tensor_direction as tensor_direction
+from jaxviz.objectives._directions import whiten as whiten
+from jaxviz.objectives._groups import alignment as alignment
+from jaxviz.objectives._groups import diversity as diversity
+from jaxviz.objectives._groups import interpolate as interpolate
 from jaxviz.objectives._parse import as_objective as as_objective
 from jaxviz.objectives._parse import parse as parse
 from jaxviz.objectives._units import channel as channel

@@ -63,15 +63,8 @@ class Neuron(Objective):
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         shape = layer_shape(model, self.layer, size)
-        fields: dict[str, Any] = {"index": _check_units(self.index, shape[-1], self.layer)}
-        for axis, name in enumerate(("y", "x")):
-            position = getattr(self, name)
-            if position is None:
-                continue
-            if len(shape) == 1:
-                raise ArgumentError(f"Layer {self.layer!r} has no positions (shape {shape}); leave y and x away.")
-            fields[name] = _check_units(position, shape[axis], f"{self.layer} ({name} at {size[0]} x {size[1]} pixels)")
-        return dataclasses.replace(self, **fields)
+        y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
+        return dataclasses.replace(self, index=_check_units(self.index, shape[-1], self.layer), y=y, x=x)
 
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
@@ -269,6 +262,15 @@ def _check_units(index: Any, channels: int, where: str) -> np.ndarray:
     if wrong.size:
         raise UnitError(f"{where} has units 0 to {channels - 1}; got {', '.join(map(str, wrong[:5]))}.")
     return array.astype(np.int32)
+
+
+def check_position(position: Any, axis: int, shape: tuple[int, ...], layer: str, size: tuple[int, int]) -> np.ndarray | None:
+    """Return rows (axis 0) or columns (axis 1) of a layer, checked against its shape for images of `size`; None stays."""
+    if position is None:
+        return None
+    if len(shape) == 1:
+        raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}); leave y and x away.")
+    return _check_units(position, shape[axis], f"{layer} ({'yx'[axis]} at {size[0]} x {size[1]} pixels)")
 
 
 def _spatial_mean(act: Array) -> Array:

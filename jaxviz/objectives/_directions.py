@@ -1,0 +1,204 @@
+"""Objectives along vectors of activation space: probes, factors of a decomposition, sparse-autoencoder directions, patches."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._errors import ArgumentError
+from jaxviz._static import leaf as number
+from jaxviz._types import Array, ArrayLike
+from jaxviz.models import Model
+from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, static
+from jaxviz.objectives._units import check_position, layer_shape
+
+
+@pytree
+class Direction(Objective):
+    """A vector at all positions; see `direction`."""
+
+    layer: str = static()
+    vector: ArrayLike = leaf(1)
+    cossim_power: ArrayLike = leaf()
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        act = acts[self.layer]
+        act = act.reshape(act.shape[0], -1, act.shape[-1])
+        return aligned(act, jnp.asarray(self.vector), self.cossim_power).mean(1)
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        _check_last(self.vector, layer_shape(model, self.layer, size)[-1:], self.layer)
+        return self
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        return None
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        return _numbered(f"{self.layer} direction", self.vector, 1)
+
+
+@pytree
+class NeuronDirection(Direction):
+    """A vector at one position; see `direction_neuron`."""
+
+    y: ArrayLike | None = leaf(default=None)
+    x: ArrayLike | None = leaf(default=None)
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        act = acts[self.layer]
+        if act.ndim == 4:
+            y = act.shape[1] // 2 if self.y is None else self.y
+            x = act.shape[2] // 2 if self.x is None else self.x
+            act = act[:, y, x, :]
+        return aligned(act, jnp.asarray(self.vector), self.cossim_power)
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        shape = layer_shape(model, self.layer, size)
+        _check_last(self.vector, shape[-1:], self.layer)
+        y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
+        return dataclasses.replace(self, y=y, x=x)
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        return _numbered(f"{self.layer} direction neuron", self.vector, 1)
+
+
+@pytree
+class TensorDirection(Objective):
+    """A patch of activations around the centre; see `tensor_direction`."""
+
+    layer: str = static()
+    tensor: ArrayLike = leaf(3)
+    cossim_power: ArrayLike = leaf()
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        act, tensor = acts[self.layer], jnp.asarray(self.tensor)
+        h, w = (min(a, b) for a, b in zip(act.shape[1:3], tensor.shape[:2], strict=True))
+        return aligned(_centre(act, h, w), _centre(tensor, h, w), self.cossim_power).mean((1, 2))
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        shape = layer_shape(model, self.layer, size)
+        if len(shape) != 3:
+            raise ArgumentError(f"Layer {self.layer!r} has no positions (shape {shape}); use direction().")
+        _check_last(self.tensor, shape[-1:], self.layer)
+        return self
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        return None
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        return _numbered(f"{self.layer} tensor direction", self.tensor, 3)
+
+
+def direction(layer: str, vectors: ArrayLike, *, cossim_power: float = 0.0) -> Objective:
+    """Maximise the activation along vectors: the mean over positions of `dot * max(0.1, cosine) ** cossim_power`.
+
+    The formula is Lucid's. A power above 0 asks for the direction and not only for large activations; 1 to 4 are usual. A
+    vector of weights of channels is a direction too.
+
+    Args:
+        layer: a node or module name.
+        vectors: float32 (C,), or (K, C) for K pieces of work; C is the layer's number of channels.
+        cossim_power: at least 0; traced.
+
+    Raises:
+        ArgumentError: another shape, or numbers that are not finite.
+
+    >>> jaxviz.visualize(model, direction("layer4", probes, cossim_power=1.0))
+    """
+    return Direction(layer, _vectors(vectors, 1), number(cossim_power, "cossim_power", low=0))
+
+
+def direction_neuron(
+    layer: str, vectors: ArrayLike, *, y: int | None = None, x: int | None = None, cossim_power: float = 0.0
+) -> Objective:
+    """Maximise the activation along vectors at one position, row `y` and column `x`, the centre where not given.
+
+    Args as for `direction`; `y` and `x` are traced.
+    """
+    where = (None if p is None else np.asarray(p, np.int32) for p in (y, x))
+    return NeuronDirection(layer, _vectors(vectors, 1), number(cossim_power, "cossim_power", low=0), *where)
+
+
+def tensor_direction(layer: str, tensors: ArrayLike, *, cossim_power: float = 0.0) -> Objective:
+    """Maximise the match with a patch of activations: `direction`, with a vector of its own at each position.
+
+    Args:
+        layer: a node or module name, one with positions.
+        tensors: float32 (h, w, C), or (K, h, w, C). Where it and the layer differ in size, both are cut about the centre.
+        cossim_power: at least 0; traced.
+    """
+    return TensorDirection(layer, _vectors(tensors, 3), number(cossim_power, "cossim_power", low=0))
+
+
+def whiten(vectors: ArrayLike, samples: ArrayLike) -> np.ndarray:
+    """Turn directions into the readers of a layer: `v S` with `S = inv(A^T A / n)` (Carter et al. 2019, "Activation Atlas").
+
+    A direction that shares much with what is always active then asks for what is particular to it.
+
+    Args:
+        vectors: (C,) or (K, C).
+        samples: activations (n, C) or (..., C) of many images, n larger than C.
+
+    Returns:
+        float32, of the shape of `vectors`.
+
+    Raises:
+        ArgumentError: shapes that do not fit, or samples that do not span the layer (a channel that is never active, too few).
+
+    >>> jaxviz.visualize(model, direction("layer4", whiten(probes, model.activations(photos, ["layer4"])["layer4"])))
+    """
+    rows = np.asarray(samples, np.float64)
+    rows = rows.reshape(-1, rows.shape[-1] if rows.ndim else 1)
+    given = np.asarray(vectors, np.float64)
+    if given.ndim not in (1, 2) or given.shape[-1] != rows.shape[1]:
+        raise ArgumentError(f"Expected vectors (C,) or (K, C) and samples (n, C); got {given.shape} and {rows.shape}.")
+    moment = rows.T @ rows / len(rows)
+    if np.linalg.matrix_rank(moment, hermitian=True) < len(moment):
+        raise ArgumentError(
+            f"{len(rows)} samples do not span the {len(moment)} channels: give more of them, or leave silent channels away."
+        )
+    return np.linalg.solve(moment, given.T).T.astype(np.float32)  # S is symmetric
+
+
+def aligned(act: Array, vector: Array, power: ArrayLike) -> Array:
+    """Return `dot * max(0.1, cosine) ** power` over the last axis, in full float32 on every device."""
+    dot = (act * vector).sum(-1)
+    cosine = dot / ((1e-4 + _norm(act)) * (1e-4 + _norm(vector)))
+    return dot * jnp.maximum(cosine, 0.1) ** power
+
+
+def _norm(value: Array) -> Array:
+    total = jnp.square(value).sum(-1)
+    return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)  # a finite gradient at zero
+
+
+def _centre(value: Array, h: int, w: int) -> Array:
+    """Cut (..., H, W, C) to (..., h, w, C) about the centre."""
+    top, left = (value.shape[-3] - h) // 2, (value.shape[-2] - w) // 2
+    return value[..., top : top + h, left : left + w, :]
+
+
+def _vectors(given: ArrayLike, rank: int) -> np.ndarray:
+    array = np.asarray(given, np.float32)
+    if array.ndim not in (rank, rank + 1) or not array.size or not np.isfinite(array).all():
+        axes = "(C,) or (K, C)" if rank == 1 else "(h, w, C) or (K, h, w, C)"
+        raise ArgumentError(f"Expected finite numbers of shape {axes}, got shape {array.shape}.")
+    return array
+
+
+def _check_last(given: ArrayLike, channels: tuple[int, ...], layer: str) -> None:
+    if np.shape(given)[-1:] != channels:
+        raise ArgumentError(f"Layer {layer!r} has {channels[0]} channels; got a direction of {np.shape(given)[-1]}.")
+
+
+def _numbered(name: str, given: ArrayLike, rank: int) -> tuple[str, ...]:
+    shape = np.shape(given)
+    return tuple(f"{name}:{i}" for i in range(shape[0])) if len(shape) > rank else (name,)

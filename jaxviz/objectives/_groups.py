@@ -1,0 +1,154 @@
+"""Objectives that look at the samples of a group together: diversity, alignment, interpolation."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._errors import ArgumentError
+from jaxviz._static import leaf as number
+from jaxviz._types import Array, ArrayLike
+from jaxviz.models import Model
+from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, static
+from jaxviz.objectives._units import layer_shape
+
+_REACH = 4  # neighbours on each side that alignment looks at, as Lucid's
+
+
+@pytree
+class Diversity(Objective):
+    """How alike the samples' textures are; see `diversity`."""
+
+    layer: str = static()
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        act = acts[self.layer]
+        samples = _group(act, "diversity")
+        act = act.reshape(samples, -1, act.shape[-1])
+        _, positions, channels = act.shape
+        if samples * positions < channels:  # <F^T F, E^T E> = |F E^T|^2: no channel-by-channel matrix is made
+            square = jnp.square(jnp.einsum("ipc,jqc->ijpq", act, act)).sum((2, 3))
+            norm = jnp.sqrt(jnp.maximum(jnp.diagonal(square), 1e-24))
+            cosine = square / (norm[:, None] * norm[None])
+            return cosine.sum(1) - jnp.diagonal(cosine)
+        gram = jnp.einsum("spc,spd->scd", act, act)
+        norm = jnp.sqrt(jnp.maximum(jnp.square(gram).sum((1, 2), keepdims=True), 1e-24))
+        gram = gram / norm
+        return (gram * (gram.sum(0) - gram)).sum((1, 2))  # with the sum of the others: linear in the samples
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        layer_shape(model, self.layer, size)
+        return self
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        return None
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        return (f"{self.layer} diversity",)
+
+
+@pytree
+class Alignment(Objective):
+    """How near neighbouring samples are; see `alignment`."""
+
+    layer: str = static()
+    decay_ratio: ArrayLike = leaf()
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        act = acts[self.layer]
+        samples = _group(act, "alignment")
+        score = jnp.zeros(samples, act.dtype)
+        for distance in range(1, min(_REACH, samples - 1) + 1):
+            gap = jnp.square(act[distance:] - act[:-distance]).reshape(samples - distance, -1).mean(1)
+            gap = gap / jnp.asarray(self.decay_ratio) ** distance / 2  # half to each of the two
+            score = score.at[distance:].add(-gap).at[:-distance].add(-gap)
+        return score
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        layer_shape(model, self.layer, size)
+        return self
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        return None
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        return (f"{self.layer} alignment",)
+
+
+@pytree
+class Interpolation(Objective):
+    """From one objective to another over the samples; see `interpolate`."""
+
+    first: Objective
+    last: Objective
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        first, last = self.first(acts, images), self.last(acts, images)
+        share = jnp.linspace(0.0, 1.0, _group(first, "interpolate"), dtype=first.dtype)
+        return (1 - share) * first + share * last
+
+
+def diversity(layer: str) -> Objective:
+    """Score how alike the samples of a unit are in texture; subtract it, so that they differ (Olah et al. 2017).
+
+    With `G_i = F_i^T F_i / |F_i^T F_i|`, `F_i` the activations (positions, C) of sample i, sample i scores the sum of
+    `<G_i, G_j>` over all other samples j: between 0 and S - 1. The mean over samples is Lucid's term, so that its weights,
+    about 1e2 against a channel, carry over. Exact, and linear in the number of samples.
+
+    Args:
+        layer: a node or module name.
+
+    Raises:
+        ArgumentError: when run with one sample.
+
+    >>> jaxviz.visualize(model, channel("layer3", 7) - 1.0 * diversity("layer3"), samples=4)
+    """
+    return Diversity(layer)
+
+
+def alignment(layer: str, decay_ratio: float = 2.0) -> Objective:
+    """Score how near neighbouring samples are in a layer, so that what they share stays where it is; add it.
+
+    Minus the mean square difference of samples at distances 1 to 4, over `decay_ratio ** distance`: Lucid's formula. A pair's
+    share is half to each, so that the sum over samples is Lucid's term.
+
+    Args:
+        layer: a node or module name.
+        decay_ratio: positive; traced.
+
+    Raises:
+        ArgumentError: when run with one sample.
+
+    >>> mix = interpolate(channel("layer3", 7), channel("layer3", 9))
+    >>> jaxviz.visualize(model, mix + 0.1 * alignment("layer2"), samples=5)
+    """
+    decay = number(decay_ratio, "decay_ratio")
+    if isinstance(decay, np.ndarray) and decay <= 0:
+        raise ArgumentError(f"decay_ratio must be positive, got {decay_ratio!r}.")
+    return Alignment(layer, decay)
+
+
+def interpolate(first: Objective, last: Objective) -> Objective:
+    """Go from one objective to another over the samples: sample i of S maximises `(1 - t) first + t last`, t = i / (S - 1).
+
+    Any two objectives, on any layers; see `alignment` for samples that change little by little.
+
+    Raises:
+        ArgumentError: not two objectives; or, when run, one sample.
+    """
+    for one in (first, last):
+        if not isinstance(one, Objective):
+            raise ArgumentError(f"Expected two objectives to interpolate between, got {one!r}.")
+    return Interpolation(first, last)
+
+
+def _group(values: Array, what: str) -> int:
+    if values.shape[0] < 2:
+        raise ArgumentError(f"{what} compares the samples of a unit: give samples=2 or more.")
+    return values.shape[0]

@@ -1,0 +1,92 @@
+"""Objectives on the samples of a unit together, against the double loops that their formulas are."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxviz as jv
+from tests.contracts import check_all
+from tests.tiny import tiny_model
+
+MODEL = tiny_model()
+SIZE = (16, 20)
+RNG = np.random.default_rng(0)
+
+
+def gram_cosines(act):
+    """The matrix of <G_i, G_j>, one pair at a time."""
+    grams = [flat.T @ flat for flat in act.reshape(len(act), -1, act.shape[-1]).astype(np.float64)]
+    grams = [gram / np.linalg.norm(gram) for gram in grams]
+    return np.array([[np.sum(a * b) for b in grams] for a in grams])
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 5, 8), (3, 1, 2, 40), (2, 6, 7, 3)])  # the second takes the way by positions
+def test_diversity_is_the_double_loop(shape):
+    act = RNG.normal(size=shape).astype(np.float32) + 0.3
+    cosines = gram_cosines(act)
+    got = jv.diversity("relu")({"relu": jnp.asarray(act)}, None)
+    np.testing.assert_allclose(got, cosines.sum(1) - 1, rtol=1e-4)
+    lucid = sum(cosines[i, j] for i in range(len(act)) for j in range(len(act)) if i != j) / len(act)
+    np.testing.assert_allclose(np.mean(got), lucid, rtol=1e-4)
+
+
+def test_alignment_is_the_double_loop():
+    act, decay, total = RNG.normal(size=(6, 2, 3, 4)).astype(np.float32), 3.0, 0.0
+    for distance in (1, 2, 3, 4):
+        for i in range(6 - distance):
+            total += np.mean((act[i] - act[i + distance]) ** 2) / decay**distance
+    got = jv.alignment("relu", decay)({"relu": jnp.asarray(act)}, None)
+    assert got.shape == (6,)
+    np.testing.assert_allclose(got.sum(), -total, rtol=1e-5)
+
+
+def test_interpolation_goes_from_one_to_the_other():
+    act = RNG.normal(size=(3, 2, 2, 8)).astype(np.float32)
+    mean = act.mean((1, 2))
+    got = jv.interpolate(jv.channel("relu", 1), 2 * jv.channel("relu", 5))({"relu": jnp.asarray(act)}, None)
+    np.testing.assert_allclose(got, [mean[0, 1], (mean[1, 1] + 2 * mean[1, 5]) / 2, 2 * mean[2, 5]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda amount: jv.channel("relu", 1) - amount * jv.diversity("relu"),
+        lambda amount: jv.alignment("relu", 1 + amount),
+        lambda amount: jv.interpolate(amount * jv.channel("relu", 1), jv.channel("relu", 2)),
+    ],
+)
+def test_the_contract(make):
+    groups = RNG.normal(size=(2, 3, 4, 5, 8)).astype(np.float32)
+
+    def call(objective, act):
+        return objective({"relu": act}, jnp.zeros((3, 16, 20, 3)))
+
+    check_all(call, [lambda: make(1.0), lambda: make(2.0)], [groups])
+
+
+def test_a_silent_layer_gives_no_nan():
+    got = jv.diversity("relu")({"relu": jnp.zeros((2, 4, 5, 8))}, None)
+    assert np.isfinite(got).all()
+
+
+def test_diversity_makes_samples_differ_and_couples_no_units():
+    plain = jv.channel("relu_1", [1, 2])
+    apart = jv.visualize(MODEL, plain - 5.0 * jv.diversity("relu"), size=SIZE, steps=40, samples=3)
+    alike = jv.visualize(MODEL, plain, size=SIZE, steps=40, samples=3)
+    for unit in range(2):
+        pairs = [gram_cosines(np.asarray(MODEL.activations(r.images[unit], ["relu"])["relu"])) for r in (apart, alike)]
+        assert pairs[0].sum() < pairs[1].sum()
+    alone = jv.visualize(MODEL, jv.channel("relu_1", [2]) - 5.0 * jv.diversity("relu"), size=SIZE, steps=40, samples=3)
+    np.testing.assert_allclose(alone.images[0], apart.images[1], atol=1e-4)
+
+
+def test_one_sample_is_refused():
+    for objective in (jv.diversity("relu"), jv.alignment("relu"), jv.interpolate(jv.channel("relu", 1), jv.channel("relu", 2))):
+        with pytest.raises(jv.ArgumentError, match="samples=2"):
+            jv.visualize(MODEL, objective, size=SIZE, steps=1)
+    with pytest.raises(jv.ArgumentError, match="two objectives"):
+        jv.interpolate("relu:1", "relu:2")  # type: ignore[arg-type]
+    with pytest.raises(jv.ArgumentError, match="positive"):
+        jv.alignment("relu", 0.0)
