@@ -78,7 +78,7 @@ def iter_visualize(
     transforms: Transform | Sequence[Transform] | None = None,
     regularizers: Regularizer | Sequence[Regularizer] = (),
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
-    learning_rate: float | ArrayLike = 0.05,
+    learning_rate: float | ArrayLike = 0.01,
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     samples: int = 1,

@@ -152,7 +152,7 @@ def visualize(
         str | None, typer.Option(metavar="N|HxW", help="Image size in pixels; the network's own if not given.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser (Adam).")] = 0.05,
+    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser (Adam).")] = 0.01,
     param_name: Annotated[
         ParamName, typer.Option("--param", help="Optimise frequencies with decorrelated colours, or plain pixels.")
     ] = ParamName.fourier,

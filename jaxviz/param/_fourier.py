@@ -79,7 +79,7 @@ def fourier(
     shape: Sequence[int] | None = None,
     *,
     sd: float = 0.01,
-    decay: float = 1.0,
+    decay: float = 2.0,
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> Fourier:
@@ -98,7 +98,8 @@ def fourier(
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
         sd: standard deviation of the parameters at the start, at least 0.
-        decay: how steeply high frequencies are scaled down; 0 not at all, 1 as 1/f.
+        decay: how steeply high frequencies are scaled down: 0 not at all, 1 as 1/f (Lucid's). 2 lets units rise higher
+            than 1 does, with half as much energy in fine detail, at a lower learning rate (`benchmarks/quality.py`).
         decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, clipped to [0, 1] after every step.
 
