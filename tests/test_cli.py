@@ -175,7 +175,7 @@ import sys
 import jaxviz, jaxviz.cli
 from tests.tiny import tiny_model
 jaxviz.load = lambda name, **options: tiny_model()
-options = ["--steps", "500", "--chunk", "1", "--size", "16", "--transforms", "none", "--devices", "1", "--out", sys.argv[1]]
+options = ["--steps", "5000", "--chunk", "1", "--size", "16", "--transforms", "none", "--devices", "1", "--out", sys.argv[1]]
 sys.argv = ["jaxviz", "visualize", "tiny", "conv2", *options]
 jaxviz.cli.main()
 """

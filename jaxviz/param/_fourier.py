@@ -92,8 +92,8 @@ def fourier(
         image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, real and
         imaginary)
 
-    At the start the image is almost flat grey. An odd W has exactly W columns (Lucid makes one more and cuts it off).
-    Parameters are real, so that any optimiser works on them.
+    At the start the image is almost flat grey with decay 1, and faint clouds of colour with decay 2. An odd W has
+    exactly W columns (Lucid makes one more and cuts it off). Parameters are real, so that any optimiser works on them.
 
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.

@@ -64,7 +64,8 @@ def test_compiled_steps_equal_a_plain_loop():
     """The same ascent written as a user would, without jit, vmap or blocks."""
     model = tiny_model()
     steps = BLOCK + 5
-    result = jv.visualize(model, "relu_1:3", steps=steps, size=16, transforms=(), mesh=jv.make_mesh(1))
+    options = {"steps": steps, "size": 16, "transforms": (), "learning_rate": 0.05, "mesh": jv.make_mesh(1)}
+    result = jv.visualize(model, "relu_1:3", **options)
     param = jv.param.fourier((16, 16, 3))
     from jaxviz._visualize import sample_keys
     from jaxviz.objectives import work_ids

@@ -76,9 +76,9 @@ def test_fourier_is_lucids_formula(shape, decay):
     assert np.ptp(expected) > 0.1
 
 
-def test_fourier_starts_almost_grey():
+def test_fourier_with_lucids_decay_starts_almost_grey():
     """Lucid's formulas give, at 128 pixels, a spread of 0.018 before colours and sigmoid, and about 0.486 to 0.513 after."""
-    plain, coloured = fourier((128, 128, 3), decorrelate=False), fourier((128, 128, 3))
+    plain, coloured = fourier((128, 128, 3), decay=1.0, decorrelate=False), fourier((128, 128, 3), decay=1.0)
     params = INIT(plain, KEYS[0])
     image = np.asarray(DECODE(coloured, params))
     assert 0.48 < image.min() < 0.499 < 0.501 < image.max() < 0.52
