@@ -5,7 +5,8 @@ adversarially trained network give by far the clearer pictures. A phase is one o
 the peak of the one before. Every epoch is saved, so an interrupted run continues.
 
     python weights/train.py --data imagenette/ --bfloat16 --out weights/resnet18-imagenette.safetensors
-    python weights/train.py --data imagenette/ --out judge.safetensors --seed 1 --standard 64x4,80x4,96x3 --adversarial
+    python weights/train.py --data imagenette/ --bfloat16 --out judge.safetensors --seed 1 \\
+        --standard 64x4,80x4,96x3 --adversarial
 
 The folder holds `train/<WordNet id>/*.JPEG` and `val/<WordNet id>/*.JPEG`. Needs torch and torchvision (extra `test`).
 """

@@ -11,15 +11,14 @@ from jaxviz._errors import ArgumentError
 from jaxviz._static import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
-from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, static
-from jaxviz.objectives._units import check_position, layer_shape
+from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
+from jaxviz.objectives._units import LayerObjective, at_position, check_position, layer_shape, norm
 
 
 @pytree
-class Direction(Objective):
+class Direction(LayerObjective):
     """A vector at all positions; see `direction`."""
 
-    layer: str = static()
     vector: ArrayLike = leaf(1)
     cossim_power: ArrayLike = leaf()
 
@@ -31,12 +30,6 @@ class Direction(Objective):
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         _check_last(self.vector, layer_shape(model, self.layer, size)[-1:], self.layer)
         return self
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
 
     def labels(self, model: Model) -> tuple[str, ...]:
         return _numbered(f"{self.layer} direction", self.vector, 1)
@@ -50,11 +43,7 @@ class NeuronDirection(Direction):
     x: ArrayLike | None = leaf(default=None)
 
     def __call__(self, acts: Activations, images: Array) -> Array:
-        act = acts[self.layer]
-        if act.ndim == 4:
-            y = act.shape[1] // 2 if self.y is None else self.y
-            x = act.shape[2] // 2 if self.x is None else self.x
-            act = act[:, y, x, :]
+        act = at_position(acts[self.layer], self.y, self.x)
         return aligned(act, jnp.asarray(self.vector), self.cossim_power)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
@@ -68,10 +57,9 @@ class NeuronDirection(Direction):
 
 
 @pytree
-class TensorDirection(Objective):
+class TensorDirection(LayerObjective):
     """A patch of activations around the centre; see `tensor_direction`."""
 
-    layer: str = static()
     tensor: ArrayLike = leaf(3)
     cossim_power: ArrayLike = leaf()
 
@@ -86,12 +74,6 @@ class TensorDirection(Objective):
             raise ArgumentError(f"Layer {self.layer!r} has no positions (shape {shape}); use direction().")
         _check_last(self.tensor, shape[-1:], self.layer)
         return self
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
 
     def labels(self, model: Model) -> tuple[str, ...]:
         return _numbered(f"{self.layer} tensor direction", self.tensor, 3)
@@ -171,13 +153,8 @@ def whiten(vectors: ArrayLike, samples: ArrayLike) -> np.ndarray:
 def aligned(act: Array, vector: Array, power: ArrayLike) -> Array:
     """Return `dot * max(0.1, cosine) ** power` over the last axis, in full float32 on every device."""
     dot = (act * vector).sum(-1)
-    cosine = dot / ((1e-4 + _norm(act)) * (1e-4 + _norm(vector)))
+    cosine = dot / ((1e-4 + norm(act)) * (1e-4 + norm(vector)))
     return dot * jnp.maximum(cosine, 0.1) ** power
-
-
-def _norm(value: Array) -> Array:
-    total = jnp.square(value).sum(-1)
-    return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)  # a finite gradient at zero
 
 
 def _centre(value: Array, h: int, w: int) -> Array:

@@ -9,17 +9,15 @@ from jaxviz._errors import ArgumentError
 from jaxviz._static import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
-from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, static
-from jaxviz.objectives._units import layer_shape
+from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
+from jaxviz.objectives._units import LayerObjective
 
 _REACH = 4  # neighbours on each side that alignment looks at, as Lucid's
 
 
 @pytree
-class Diversity(Objective):
+class Diversity(LayerObjective):
     """How alike the samples' textures are; see `diversity`."""
-
-    layer: str = static()
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         act = acts[self.layer]
@@ -36,25 +34,14 @@ class Diversity(Objective):
         gram = gram / norm
         return (gram * (gram.sum(0) - gram)).sum((1, 2))  # with the sum of the others: linear in the samples
 
-    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        layer_shape(model, self.layer, size)
-        return self
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
-
     def labels(self, model: Model) -> tuple[str, ...]:
         return (f"{self.layer} diversity",)
 
 
 @pytree
-class Alignment(Objective):
+class Alignment(LayerObjective):
     """How near neighbouring samples are; see `alignment`."""
 
-    layer: str = static()
     decay_ratio: ArrayLike = leaf()
 
     def __call__(self, acts: Activations, images: Array) -> Array:
@@ -66,16 +53,6 @@ class Alignment(Objective):
             gap = gap / jnp.asarray(self.decay_ratio) ** distance / 2  # half to each of the two
             score = score.at[distance:].add(-gap).at[:-distance].add(-gap)
         return score
-
-    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        layer_shape(model, self.layer, size)
-        return self
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
 
     def labels(self, model: Model) -> tuple[str, ...]:
         return (f"{self.layer} alignment",)

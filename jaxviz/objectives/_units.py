@@ -21,10 +21,26 @@ Units: TypeAlias = int | str | Iterable[int] | Iterable[str] | ArrayLike | None
 
 
 @pytree
-class Channel(Objective):
-    """The mean activation of one channel over all positions; see `channel`."""
+class LayerObjective(Objective):
+    """Base of the objectives that read one layer; as it stands, one piece of work without units of its own."""
 
     layer: str = static()
+
+    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
+        layer_shape(model, self.layer, size)
+        return self
+
+    def layers(self) -> tuple[str, ...]:
+        return (self.layer,)
+
+    def units(self) -> tuple[str, np.ndarray] | None:
+        return None
+
+
+@pytree
+class Channel(LayerObjective):
+    """The mean activation of one channel over all positions; see `channel`."""
+
     index: ArrayLike | None = leaf()
 
     def __call__(self, acts: Activations, images: Array) -> Array:
@@ -34,9 +50,6 @@ class Channel(Objective):
         channels = layer_shape(model, self.layer, size)[-1]
         return dataclasses.replace(self, index=_check_units(self.index, channels, self.layer))
 
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
     def units(self) -> tuple[str, np.ndarray] | None:
         return self.layer, np.atleast_1d(np.asarray(self.index))
 
@@ -45,29 +58,20 @@ class Channel(Objective):
 
 
 @pytree
-class Neuron(Objective):
+class Neuron(LayerObjective):
     """One channel at one position; see `neuron`."""
 
-    layer: str = static()
     index: ArrayLike | None = leaf()
     y: ArrayLike | None = leaf(default=None)
     x: ArrayLike | None = leaf(default=None)
 
     def __call__(self, acts: Activations, images: Array) -> Array:
-        act = acts[self.layer]
-        if act.ndim == 2:
-            return _select(act, self.index)
-        y = act.shape[1] // 2 if self.y is None else self.y
-        x = act.shape[2] // 2 if self.x is None else self.x
-        return _select(act[:, y, x, :], self.index)
+        return _select(at_position(acts[self.layer], self.y, self.x), self.index)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         shape = layer_shape(model, self.layer, size)
         y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, index=_check_units(self.index, shape[-1], self.layer), y=y, x=x)
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
 
     def units(self) -> tuple[str, np.ndarray] | None:
         return self.layer, np.atleast_1d(np.asarray(self.index))
@@ -81,30 +85,16 @@ class Neuron(Objective):
 
 
 @pytree
-class Layer(Objective):
+class Layer(LayerObjective):
     """A whole layer; see `layer`."""
 
-    layer: str = static()
     reduce: str = static(default="mean")
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         act = acts[self.layer].reshape(len(images), -1)
         if self.reduce == "mean":
             return act.mean(1)
-        if self.reduce == "square":
-            return jnp.square(act).mean(1)
-        total = jnp.square(act).sum(1)
-        return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)  # a finite gradient at zero
-
-    def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        layer_shape(model, self.layer, size)
-        return self
-
-    def layers(self) -> tuple[str, ...]:
-        return (self.layer,)
-
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
+        return jnp.square(act).mean(1) if self.reduce == "square" else norm(act)
 
     def labels(self, model: Model) -> tuple[str, ...]:
         return (f"{self.layer} {self.reduce}",)
@@ -271,6 +261,21 @@ def check_position(position: Any, axis: int, shape: tuple[int, ...], layer: str,
     if len(shape) == 1:
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}); leave y and x away.")
     return _check_units(position, shape[axis], f"{layer} ({'yx'[axis]} at {size[0]} x {size[1]} pixels)")
+
+
+def at_position(act: Array, y: ArrayLike | None, x: ArrayLike | None) -> Array:
+    """Return row y and column x of (S, h, w, C), the centre where None; (S, C) has no positions and stays."""
+    if act.ndim == 2:
+        return act
+    row = act.shape[1] // 2 if y is None else y
+    column = act.shape[2] // 2 if x is None else x
+    return act[:, row, column, :]
+
+
+def norm(values: Array) -> Array:
+    """Return the L2 norm over the last axis, with a finite gradient at zero."""
+    total = jnp.square(values).sum(-1)
+    return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
 
 
 def _spatial_mean(act: Array) -> Array:
