@@ -7,6 +7,7 @@
 
 from jaxviz import image as image
 from jaxviz import objectives as objectives
+from jaxviz import ops as ops
 from jaxviz import param as param
 from jaxviz import plot as plot
 from jaxviz import regularizers as regularizers

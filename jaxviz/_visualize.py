@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -16,15 +17,16 @@ from jaxviz import engine, objectives, transforms
 from jaxviz._errors import ArgumentError
 from jaxviz._static import as_static, as_tree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.engine import Progress, Recipe, Unit
+from jaxviz.engine import Progress, Recipe, Stage, Unit
 from jaxviz.models import Model, calls_through_ops, from_function
 from jaxviz.objectives import Objective
-from jaxviz.ops import EXACT, REDIRECTED
+from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result, concatenate
 from jaxviz.transforms import Transform
 
+_OCTAVE = 1.4  # between one scale and the next
 Objectives = Objective | str | Callable | Sequence["Objective | str | Callable"]
 
 
@@ -48,7 +50,8 @@ def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **
 
     Returns:
         A `Result`: `images` float32 (K, S, H, W, C) in [0, 1], `scores` (K, S), the objective alone on the final image, and
-        `history` (K, S, steps), what was optimised (with transforms and regularisers).
+        `history` (K, S, steps), what was optimised (with transforms and regularisers). `diagnosis` (K, S) says "ok", or why an
+        image came to nothing: "not finite", "no gradient", "no rise". One unit's NaN never touches another's images.
 
     A unit that is silent on its starting image has no gradient. Networks that call their operations through `ops` then let it
     rise by Lucid's redirected ReLU gradient, for just those images; the gradients of all others are exact.
@@ -82,6 +85,11 @@ def iter_visualize(
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     samples: int = 1,
+    scales: int | Sequence[float] = 1,
+    restarts: int = 1,
+    views: int = 1,
+    snapshots: Sequence[int] = (),
+    ops: Ops | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
     chunk: int | None = None,
@@ -102,6 +110,14 @@ def iter_visualize(
         steps: of gradient ascent.
         size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
         samples: images per unit, each from its own random start.
+        scales: coarse to fine. A number of octaves, each 1.4 times as large as the one before (the last has `size`), or the
+            factors themselves, such as `(0.25, 0.5, 1.0)`. The steps are divided among them, and each starts from what the one
+            before made, enlarged.
+        restarts: starts per unit; the group of samples with the highest mean score is kept. The first is what 1 gives.
+        views: random transforms of each image at a step, of which the objective is the mean.
+        snapshots: numbers of steps after which the images are kept in `Result.snapshots`, such as `range(8, 257, 8)`.
+        ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient;
+            `jv.ops.EXACT` for the exact gradient only, `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
         mesh: the devices to use, any shape; None for all.
         chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
@@ -112,12 +128,16 @@ def iter_visualize(
     if not isinstance(model, Model):
         model = from_function(model)
     height, width = _check_size(size, model)
-    for name, value, least in (("steps", steps, 0), ("samples", samples, 1), ("chunk", 1 if chunk is None else chunk, 1)):
+    whole = {"samples": samples, "restarts": restarts, "views": views, "chunk": 1 if chunk is None else chunk}
+    for name, value, least in (("steps", steps, 0), *((name, value, 1) for name, value in whole.items())):
         if value != int(value) or value < least:
             raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    sizes = _octaves(scales, (height, width))
+    looks = sorted({int(look) for look in snapshots})
+    if looks and not 0 < looks[0] <= looks[-1] <= steps:
+        raise ArgumentError(f"snapshots are numbers of steps from 1 to {steps}; got {list(snapshots)}.")
     if not isinstance(param, Param):
         param = param()
-    param = param.with_shape((height, width, len(model.mean)))
     many = objective if isinstance(objective, list | tuple) else [objective]
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
@@ -127,6 +147,9 @@ def iter_visualize(
         "steps": steps,
         "size": [height, width],
         "samples": samples,
+        "scales": [list(s) for s in sizes],
+        "restarts": restarts,
+        "views": views,
         "seed": seed,
         "learning_rate": float(learning_rate),
         "optimizer": getattr(optimizer, "__name__", str(optimizer)),
@@ -138,22 +161,30 @@ def iter_visualize(
     recipe = partial(
         Recipe,
         model=model.bare(),
-        param=param,
         transform=_as_transform(transforms),
         regularizers=_as_regularizers(regularizers),
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
         optimizer=as_static(optimizer),
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
-        ops=REDIRECTED if calls_through_ops(model) else EXACT,
+        ops=ops or (REDIRECTED if calls_through_ops(model) else EXACT),
+        views=int(views),
     )
     for one in bound:
-        each, rest = objectives.partition(one)
         labels = one.labels(model)
-        units = Unit(each, sample_keys(seed, objectives.work_ids(one, model), samples))
-        program = recipe(objective=rest, layers=one.layers())
-        for part in engine.run(program, units, steps, mesh=mesh, chunk=chunk, precision=precision, progress=progress):
+        keys = sample_keys(seed, objectives.work_ids(one, model), restarts * samples).reshape(-1, restarts, samples)
+        stages = []
+        for place, (at, count) in enumerate(zip(sizes, _divide(steps, len(sizes)), strict=True)):
+            last = place == len(sizes) - 1
+            here = one if last else one.at_size(model, (height, width), at).bind(model, at)
+            each, rest = objectives.partition(here)
+            program = recipe(param=param.with_shape((*at, len(model.mean))), objective=rest, layers=one.layers())
+            stages.append(Stage(program, Unit(each, keys), count))
+        options = {"snapshots": looks, "mesh": mesh, "chunk": chunk, "precision": precision, "progress": progress}
+        for part in engine.run(stages, **options):
             names = labels[part.first : part.first + len(part.images)]
-            yield Result(part.images, part.scores, part.history, names, settings | {"objective": list(labels)})
+            about = settings | {"objective": list(labels)}
+            seen = part.snapshots if looks else None
+            yield Result(part.images, part.scores, part.history, names, about, engine.diagnose(part), seen)
 
 
 def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
@@ -173,6 +204,22 @@ def _check_size(size: int | tuple[int, int] | None, model: Model) -> tuple[int, 
     if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in pair):
         raise ArgumentError(f"size is a number of pixels or (height, width), each at least 1; got {size!r}.")
     return int(pair[0]), int(pair[1])
+
+
+def _octaves(scales: int | Sequence[float], size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the sizes (height, width) of the scales, the last one `size`."""
+    try:
+        factors = [_OCTAVE**-i for i in reversed(range(int(scales)))] if np.ndim(scales) == 0 else [float(f) for f in scales]  # type: ignore[arg-type, union-attr]
+    except (TypeError, ValueError):
+        factors = []
+    if not factors or factors[-1] != 1 or any(not 0 < a < b for a, b in pairwise(factors)):
+        raise ArgumentError(f"scales is a number of octaves, or rising factors that end in 1 such as (0.5, 1); got {scales!r}.")
+    return [(max(1, round(size[0] * f)), max(1, round(size[1] * f))) for f in factors]
+
+
+def _divide(steps: int, parts: int) -> list[int]:
+    """Divide the steps evenly; the last parts get one more where it does not come out even."""
+    return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]
 
 
 def _as_transform(given: Any) -> Any:

@@ -50,6 +50,8 @@ class Result:
         history: float32 (K, S, steps), what was optimised, at every step.
         labels: K names, such as `"layer3:7"` or `"logit:golf ball"`.
         settings: How it was made; anything JSON can hold.
+        diagnosis: (K, S) words: `"ok"`, `"no gradient"`, `"no rise"` or `"not finite"`.
+        snapshots: float32 (K, S, T, H, W, C) in [0, 1], the images on the way, where `visualize` was asked for them.
 
     Raises:
         ArgumentError: Arrays or labels whose shapes do not agree.
@@ -64,6 +66,8 @@ class Result:
     history: np.ndarray
     labels: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    diagnosis: np.ndarray | None = None
+    snapshots: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "scores", "history"):  # jax arrays come to the host here, once
@@ -103,7 +107,12 @@ class Result:
         else:
             rows = [range(len(self))[int(i)] for i in np.atleast_1d(np.asarray(key))]
         labels = tuple(self.labels[i] for i in rows)
-        return Result(self.images[rows], self.scores[rows], self.history[rows], labels, self.settings)
+        arrays: dict[str, Any] = {name: None if a is None else a[rows] for name, a in self._arrays().items()}
+        return Result(**arrays, labels=labels, settings=self.settings)
+
+    def _arrays(self) -> dict[str, Any]:
+        """Return all that has one entry per unit, by name."""
+        return {name: getattr(self, name) for name in ("images", "scores", "history", "diagnosis", "snapshots")}
 
     def __repr__(self) -> str:
         _, samples, height, width, channels = self.images.shape
@@ -288,9 +297,12 @@ def concatenate(results: Sequence[Result]) -> Result:
         raise ArgumentError(f"Expected one image size, number of samples and steps in all results, got {listed}.")
     if len(results) == 1:
         return results[0]
-    arrays = [np.concatenate([getattr(r, name) for r in results]) for name in ("images", "scores", "history")]
+    arrays: dict[str, Any] = {}
+    for name in results[0]._arrays():
+        parts = [getattr(r, name) for r in results]
+        arrays[name] = None if any(part is None for part in parts) else np.concatenate(parts)
     labels = tuple(label for r in results for label in r.labels)
-    return Result(*arrays, labels=labels, settings=_merge_settings(results))
+    return Result(**arrays, labels=labels, settings=_merge_settings(results))
 
 
 def _merge_settings(results: Sequence[Result]) -> dict[str, Any]:

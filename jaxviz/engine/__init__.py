@@ -2,7 +2,9 @@
 
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
+from jaxviz.engine._diagnosis import diagnose as diagnose
 from jaxviz.engine._execute import Chunk as Chunk
 from jaxviz.engine._execute import Progress as Progress
+from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run

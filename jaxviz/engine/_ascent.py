@@ -1,6 +1,7 @@
 """Gradient ascent on the images of one unit of work: one objective and its group of S sample images.
 
-Everything here is traced and knows nothing of batches, chunks or devices; `_execute` maps it over units.
+Everything here is traced and knows nothing of batches, chunks or devices; `_execute` maps it over units. A unit may be
+tried from R starting points at once (`restarts`); `finish` keeps the best.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine
 from jaxviz.ops import EXACT, Ops
-from jaxviz.param import Param
+from jaxviz.param import Param, enlarge
 
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
@@ -37,12 +38,13 @@ class Recipe:
     layers: tuple[str, ...] = field(metadata={"static": True})
     optimizer: Callable[[Any], optax.GradientTransformation] = field(metadata={"static": True})
     ops: Ops = field(default=EXACT, metadata={"static": True})  # that the gradient goes through
+    views: int = field(default=1, metadata={"static": True})  # random transforms of each image at a step
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work: the leaves of the objective that are its own, and a key per sample, (S,)."""
+    """One unit of work: the leaves of the objective that are its own, and a key per restart and sample, (R, S)."""
 
     objective: Objective
     keys: Array
@@ -51,52 +53,110 @@ class Unit:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Carry:
-    """What a step changes: the parameters of S images and the optimiser's state of each."""
+    """What a step changes, of R x S images: the parameters, the optimiser's state, and how the ascent is getting on."""
 
     params: PyTree
     opt_state: PyTree
+    moved: Array  # bool: there has been a gradient
+    finite: Array  # bool: there has been no NaN and no infinity; an image that met one stays as it was before
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Finished:
+    """A unit's best restart: S images and how they came about."""
+
+    images: Array  # (S, H, W, C) in [0, 1]
+    scores: Array  # (S,): the objective alone on the images, untransformed
+    moved: Array  # (S,)
+    finite: Array  # (S,)
+    restart: Array  # (): which of the R
 
 
 def start(recipe: Recipe, unit: Unit) -> Carry:
-    """Draw the S starting images from their keys."""
-    params = jax.vmap(recipe.param.init)(jax.vmap(partial(jax.random.fold_in, data=0))(unit.keys))
-    return Carry(params, jax.vmap(recipe.optimizer(recipe.learning_rate).init)(params))
+    """Draw the R x S starting images from their keys."""
+    keys = jax.vmap(jax.vmap(partial(jax.random.fold_in, data=0)))(unit.keys)
+    params = jax.vmap(jax.vmap(recipe.param.init))(keys)
+    shape = unit.keys.shape
+    return Carry(params, _new_state(recipe, params), jnp.zeros(shape, bool), jnp.ones(shape, bool))
+
+
+def grow(old_and_new: tuple[Recipe, Recipe], carry: Carry) -> Carry:
+    """Carry the images over to the next scale; the optimiser starts anew."""
+    old, new = old_and_new
+    params = jax.vmap(jax.vmap(partial(enlarge, old.param, new.param)))(carry.params)
+    return Carry(params, _new_state(new, params), carry.moved, carry.finite)
 
 
 def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry, Array]:
-    """Run step `number` (from 0); return the objective that was optimised too, (S,), with transforms and regularisers."""
-    objective = combine(unit.objective, recipe.objective)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(unit.keys)
+    """Run step `number` (from 0); return the objective that was optimised too, (R, S), with transforms and regularisers."""
+    return jax.vmap(partial(_step, recipe, combine(unit.objective, recipe.objective), number))(unit.keys, carry)
+
+
+def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carry: Carry) -> tuple[Carry, Array]:
+    """Run one step of one group of S images."""
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(keys)
+
+    def look(images: Array, keys: Array) -> Array:
+        views = jax.vmap(recipe.transform)(keys, images)
+        return objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
 
     def loss(params: PyTree) -> tuple[Array, Array]:
         images = jax.vmap(recipe.param.decode)(params)
-        views = jax.vmap(recipe.transform)(keys, images)
-        value = objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
+        if recipe.views == 1:
+            value = look(images, keys)
+        else:
+            value = jax.vmap(look, (None, 1))(images, jax.vmap(partial(jax.random.split, num=recipe.views))(keys)).mean(0)
         for regularizer in recipe.regularizers:
             value = value - jax.vmap(regularizer)(images)
         return -value.sum(), value
 
     gradient, value = jax.grad(loss, has_aux=True)(carry.params)
     # Per sample, so that an optimiser with a norm or a count never couples one image to another.
-    update = recipe.optimizer(recipe.learning_rate).update
-    updates, opt_state = jax.vmap(update)(gradient, carry.opt_state, carry.params)
+    updates, opt_state = jax.vmap(recipe.optimizer(recipe.learning_rate).update)(gradient, carry.opt_state, carry.params)
     params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
-    return Carry(params, opt_state), value
+    finite = carry.finite & jnp.isfinite(value) & jax.vmap(_finite)(params)
+    params, opt_state = jax.vmap(_choose)(finite, (params, opt_state), (carry.params, carry.opt_state))
+    return Carry(params, opt_state, carry.moved | jax.vmap(_any)(gradient), finite), value
 
 
 def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) -> tuple[Carry, Array]:
-    """Run `steps` (at most BLOCK) steps from number `first` in one compiled loop; the history is (S, BLOCK)."""
+    """Run `steps` (at most BLOCK) steps from number `first` in one compiled loop; the history is (R, S, BLOCK)."""
 
     def body(i: Array, state: tuple[Carry, Array]) -> tuple[Carry, Array]:
         carry, value = step(recipe, unit, state[0], first + i)
-        return carry, jax.lax.dynamic_update_index_in_dim(state[1], value, i, axis=1)
+        return carry, jax.lax.dynamic_update_index_in_dim(state[1], value, i, axis=2)
 
-    history = jnp.zeros((unit.keys.shape[0], BLOCK), jnp.float32)
+    history = jnp.zeros((*unit.keys.shape, BLOCK), jnp.float32)
     return jax.lax.fori_loop(0, steps, body, (carry, history))
 
 
-def finish(recipe: Recipe, unit: Unit, carry: Carry) -> tuple[Array, Array]:
-    """Return the S images in [0, 1] and the objective alone on each, untransformed, (S,)."""
+def images(recipe: Recipe, carry: Carry) -> Array:
+    """Return the R x S images as they are now, (R, S, H, W, C) in [0, 1]."""
+    return jax.vmap(jax.vmap(recipe.param.decode))(carry.params)
+
+
+def finish(recipe: Recipe, unit: Unit, carry: Carry) -> Finished:
+    """Return the images of the restart whose mean score is the highest."""
     objective = combine(unit.objective, recipe.objective)
-    images = jax.vmap(recipe.param.decode)(carry.params)
-    return images, objective(activations(recipe.model, images, recipe.layers), images)
+    found = images(recipe, carry)
+    scores = jax.vmap(lambda group: objective(activations(recipe.model, group, recipe.layers), group))(found)
+    mean = scores.mean(1)
+    best = jnp.argmax(jnp.where(jnp.isfinite(mean) & carry.finite.all(1), mean, -jnp.inf))
+    return Finished(found[best], scores[best], carry.moved[best], carry.finite[best], best)
+
+
+def _new_state(recipe: Recipe, params: PyTree) -> PyTree:
+    return jax.vmap(jax.vmap(recipe.optimizer(recipe.learning_rate).init))(params)
+
+
+def _finite(tree: PyTree) -> Array:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _any(tree: PyTree) -> Array:
+    return jnp.array([(leaf != 0).any() for leaf in jax.tree.leaves(tree)]).any()
+
+
+def _choose(first: Array, a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(partial(jnp.where, first), a, b)

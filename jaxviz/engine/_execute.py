@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -36,6 +36,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """One scale of a run, from coarse to fine: what all units share, the units, and the steps."""
+
+    recipe: Recipe
+    units: Unit
+    steps: int
+
+
+@dataclass(frozen=True)
 class Chunk:
     """The finished units `first` to `first + len(images)` of a run."""
 
@@ -43,6 +52,9 @@ class Chunk:
     images: np.ndarray  # (k, S, H, W, C)
     scores: np.ndarray  # (k, S)
     history: np.ndarray  # (k, S, steps)
+    moved: np.ndarray  # (k, S): whether there was ever a gradient
+    finite: np.ndarray  # (k, S): whether there was never a NaN
+    snapshots: np.ndarray  # (k, S, T, H, W, C)
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
@@ -54,10 +66,9 @@ def make_mesh(devices: int | None = None) -> Mesh:
 
 
 def run(
-    recipe: Recipe,
-    units: Unit,
-    steps: int,
+    stages: Sequence[Stage],
     *,
+    snapshots: Sequence[int] = (),
     mesh: Mesh | None = None,
     chunk: int | None = None,
     precision: str | None = None,
@@ -67,9 +78,9 @@ def run(
     """Yield the units of work, finished, a chunk at a time and in order.
 
     Args:
-        recipe: what all units share; replicated on every device.
-        units: every leaf has the axis of K units in front; sharded.
-        steps: of gradient ascent, 0 or more.
+        stages: scales of the same K units, one after the other. What units share is replicated on every device; every leaf
+            of `units` has the axis of K units in front, and is sharded.
+        snapshots: after so many steps the images are looked at.
         mesh: a mesh of any shape; None for all devices.
         chunk: units at once on the whole mesh (rounded up to a multiple of its devices); None chooses.
         precision: of convolutions and products, as in `jax.default_matmul_precision`; None leaves the caller's.
@@ -81,36 +92,50 @@ def run(
     mesh = mesh or make_mesh()
     mesh = Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
     loop = mesh.devices.flat[0].platform != "cpu" if compiled_loop is None else compiled_loop
-    total, samples = units.keys.shape[:2]
+    total, restarts, samples = stages[-1].units.keys.shape[:3]
     context = partial(jax.default_matmul_precision, precision) if precision else contextlib.nullcontext
     with context():  # entered for each call and never held over a yield: it is the thread's, not the generator's
-        recipe = jax.device_put(recipe, NamedSharding(mesh, P()))
+        stages = [replace(stage, recipe=jax.device_put(stage.recipe, NamedSharding(mesh, P()))) for stage in stages]
         per_device = chunk and -(-chunk // mesh.size)
-        per_device = per_device or units_per_device(samples, mesh.devices.flat[0], partial(_memory, recipe, units, mesh))
+        need = partial(_memory, stages[-1], mesh)
+        per_device = per_device or units_per_device(restarts * samples, mesh.devices.flat[0], need)
     plan = make_plan(total, per_device, mesh.size)
-    tell = _reporter(plan, samples, steps, progress)
+    tell = _reporter(plan, samples, sum(stage.steps for stage in stages), progress)
     for first in plan.starts:
         with context():
-            part = jax.device_put(_rows(units, first, plan.chunk), NamedSharding(mesh, P(AXIS)))
-            done = _run_chunk(mesh, recipe, part, steps, loop, partial(tell, first))
+            done = _run_chunk(
+                mesh, [_part(stage, first, plan.chunk, mesh) for stage in stages], snapshots, loop, partial(tell, first)
+            )
         keep = min(plan.chunk, total - first)
         yield Chunk(first, *(array[:keep] for array in done))
 
 
 def _run_chunk(
-    mesh: Mesh, recipe: Recipe, part: Unit, steps: int, loop: bool, tell: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images, scores and history of one chunk, in blocks of steps."""
+    mesh: Mesh, stages: Sequence[Stage], snapshots: Sequence[int], loop: bool, tell: Callable[[int], None]
+) -> tuple[np.ndarray, ...]:
+    """Return what a `Chunk` holds, computed in blocks of steps."""
     advance, at_once = (_block, BLOCK) if loop else (_steps, CALLS)
-    carry = _start(mesh, recipe, part)
-    history = [np.zeros((*part.keys.shape, 0), np.float32)]
-    for step in range(0, steps, at_once):
-        now = min(at_once, steps - step)
-        carry, values = advance(mesh, recipe, part, carry, np.int32(step), np.int32(now))
-        history.append(np.asarray(values)[:, :, :now])  # waits for the block, so that Ctrl-C is heard between blocks
-        tell(step + now)
-    images, scores = _finish(mesh, recipe, part, carry)
-    return np.asarray(images), np.asarray(scores), np.concatenate(history, axis=2)
+    carry, recipe, step = None, None, 0
+    units = stages[-1].units
+    history, seen = [np.zeros((*units.keys.shape, 0), np.float32)], []
+    for stage in stages:
+        carry = _start(mesh, stage.recipe, stage.units) if carry is None else _grow(mesh, (recipe, stage.recipe), carry)
+        recipe, end = stage.recipe, step + stage.steps
+        while step < end:
+            now = min(at_once, *(stop - step for stop in (end, *snapshots) if stop > step))
+            carry, values = advance(mesh, recipe, stage.units, carry, np.int32(step), np.int32(now))
+            history.append(np.asarray(values)[..., :now])  # waits for the block, so that Ctrl-C is heard between blocks
+            step += now
+            tell(step)
+            if step in snapshots:
+                seen.append(np.asarray(_images(mesh, recipe, carry)))
+    done = _finish(mesh, recipe, units, carry)
+    best = np.arange(len(units.keys)), np.asarray(done.restart)
+    path = np.concatenate(history, axis=3)[best]
+    looks = [np.zeros((*done.scores.shape, 0, *done.images.shape[2:]), np.float32)]
+    looks += [_resized(images[best], done.images.shape)[:, :, None] for images in seen]
+    shown = np.concatenate(looks, axis=2)
+    return np.asarray(done.images), np.asarray(done.scores), path, np.asarray(done.moved), np.asarray(done.finite), shown
 
 
 @partial(jax.jit, static_argnums=0)
@@ -134,7 +159,17 @@ def _steps(mesh: Mesh, recipe: Recipe, units: Unit, carry: PyTree, first: np.int
     for number in range(first, first + steps):
         carry, value = _step(mesh, recipe, units, carry, np.int32(number))
         values.append(value)
-    return carry, np.stack([np.asarray(value) for value in values], axis=2)
+    return carry, np.stack([np.asarray(value) for value in values], axis=3)
+
+
+@partial(jax.jit, static_argnums=0)
+def _grow(mesh: Mesh, old_and_new: tuple[Recipe, Recipe], carry: PyTree) -> PyTree:
+    return _spread(mesh, _ascent.grow, 1, 0)(old_and_new, carry)
+
+
+@partial(jax.jit, static_argnums=0)
+def _images(mesh: Mesh, recipe: Recipe, carry: PyTree) -> PyTree:
+    return _spread(mesh, _ascent.images, 1, 0)(recipe, carry)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -150,20 +185,26 @@ def _spread(mesh: Mesh, fn: Callable, mapped: int, scalars: int) -> Callable:
     return jax.shard_map(many, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
 
 
-def _rows(units: Unit, first: int, chunk: int) -> Unit:
+def _part(stage: Stage, first: int, chunk: int, mesh: Mesh) -> Stage:
     """Return `chunk` units from `first` on; past the end the last one is repeated, and dropped from the results."""
-    rows = np.minimum(np.arange(first, first + chunk), units.keys.shape[0] - 1)
-    return jax.tree.map(lambda leaf: leaf[rows], units)
+    rows = np.minimum(np.arange(first, first + chunk), stage.units.keys.shape[0] - 1)
+    units = jax.tree.map(lambda leaf: leaf[rows], stage.units)
+    return replace(stage, units=jax.device_put(units, NamedSharding(mesh, P(AXIS))))
 
 
-def _memory(recipe: Recipe, units: Unit, mesh: Mesh, per_device: int) -> int:
+def _memory(stage: Stage, mesh: Mesh, per_device: int) -> int:
     """Return the bytes that the compiled program needs on one device for so many units."""
-    part = jax.device_put(_rows(units, 0, per_device * mesh.size), NamedSharding(mesh, P(AXIS)))
-    carry = jax.eval_shape(partial(_start, mesh), recipe, part)
-    analysis = _block.lower(mesh, recipe, part, carry, np.int32(0), np.int32(1)).compile().memory_analysis()
+    recipe, units = stage.recipe, _part(stage, 0, per_device * mesh.size, mesh).units
+    carry = jax.eval_shape(partial(_start, mesh), recipe, units)
+    analysis = _block.lower(mesh, recipe, units, carry, np.int32(0), np.int32(1)).compile().memory_analysis()
     if analysis is None:  # a backend that does not tell: as if nothing were needed, so the plateau decides
         return 0
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+
+
+def _resized(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a snapshot of a coarse scale at the size of the finished images."""
+    return images if images.shape == shape else np.asarray(jax.image.resize(images, shape, "cubic")).clip(0, 1)
 
 
 def _reporter(plan: Plan, samples: int, steps: int, report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:

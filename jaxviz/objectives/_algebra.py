@@ -51,6 +51,10 @@ class Objective:
         """Return the objective with layers, units and class names checked against the network."""
         return _map_terms(self, lambda term: term.bind(model, size))
 
+    def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
+        """Return the objective, bound for images of `size`, for the same images resized to `other`: positions move along."""
+        return _map_terms(self, lambda term: term.at_size(model, size, other))
+
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers whose activations the objective reads."""
         return tuple(dict.fromkeys(name for term in _terms(self) for name in term.layers()))
@@ -108,6 +112,11 @@ class Scaled(Objective):
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         return jnp.asarray(self.weight) * self.term(acts, images)
+
+    def labels(self, model: Model) -> tuple[str, ...]:
+        names = self.term.labels(model)
+        several = np.ndim(self.weight) == 1 and len(names) == 1
+        return tuple(f"{weight:g} * {names[0]}" for weight in np.asarray(self.weight)) if several else names
 
 
 @pytree

@@ -12,7 +12,7 @@ from jaxviz._static import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
-from jaxviz.objectives._units import LayerObjective, at_position, check_position, layer_shape, norm
+from jaxviz.objectives._units import LayerObjective, at_position, check_position, layer_shape, move_position, norm
 
 
 @pytree
@@ -50,6 +50,11 @@ class NeuronDirection(Direction):
         shape = layer_shape(model, self.layer, size)
         _check_last(self.vector, shape[-1:], self.layer)
         y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
+        return dataclasses.replace(self, y=y, x=x)
+
+    def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
+        shapes = [layer_shape(model, self.layer, s) for s in (size, other)]
+        y, x = (move_position(p, axis, *shapes) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, y=y, x=x)
 
     def labels(self, model: Model) -> tuple[str, ...]:

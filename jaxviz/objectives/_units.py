@@ -73,6 +73,11 @@ class Neuron(LayerObjective):
         y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, index=_check_units(self.index, shape[-1], self.layer), y=y, x=x)
 
+    def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
+        shapes = [layer_shape(model, self.layer, s) for s in (size, other)]
+        y, x = (move_position(p, axis, *shapes) for axis, p in enumerate((self.y, self.x)))
+        return dataclasses.replace(self, y=y, x=x)
+
     def units(self) -> tuple[str, np.ndarray] | None:
         return self.layer, np.atleast_1d(np.asarray(self.index))
 
@@ -261,6 +266,11 @@ def check_position(position: Any, axis: int, shape: tuple[int, ...], layer: str,
     if len(shape) == 1:
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}); leave y and x away.")
     return _check_units(position, shape[axis], f"{layer} ({'yx'[axis]} at {size[0]} x {size[1]} pixels)")
+
+
+def move_position(position: Any, axis: int, shape: tuple[int, ...], other: tuple[int, ...]) -> np.ndarray | None:
+    """Return where rows (axis 0) or columns (axis 1) of a layer of `shape` lie where it has the shape `other`; None stays."""
+    return None if position is None else (np.asarray(position) * other[axis] // shape[axis]).astype(np.int32)
 
 
 def at_position(act: Array, y: ArrayLike | None, x: ArrayLike | None) -> Array:

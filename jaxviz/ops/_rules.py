@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
+from jaxviz.ops._pool import Pair, Pairs, max_pool
 from jaxviz.ops._table import Ops
 
 
@@ -72,6 +75,39 @@ def _redirected_backward(positive: Array, g: Array) -> tuple[Array]:
 
 redirected_relu.defvjp(_redirected_forward, _redirected_backward)
 
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _relaxed_max_pool(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
+    return max_pool(x, window=window, stride=stride, padding=padding)
+
+
+def _root_mean_square(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
+    sums = jax.lax.reduce_window(x * x, 0.0, jax.lax.add, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
+    mean = sums / (window[0] * window[1])
+    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 0)
+
+
+def _relaxed_forward(x: Array, window: Pair, stride: Pair, padding: Pairs) -> tuple[Array, Array]:
+    return _relaxed_max_pool(x, window, stride, padding), x
+
+
+def _relaxed_backward(window: Pair, stride: Pair, padding: Pairs, x: Array, g: Array) -> tuple[Array]:
+    return jax.vjp(lambda x: _root_mean_square(x, window, stride, padding), x)[1](g)
+
+
+_relaxed_max_pool.defvjp(_relaxed_forward, _relaxed_backward)
+
+
+def relaxed_max_pool(x: Array, *, window: Pair, stride: Pair, padding: Pairs = ((0, 0), (0, 0))) -> Array:
+    """Max pooling whose gradient is that of the root mean square of the window.
+
+    Every value of a window gets a share, larger ones more, so that pictures lose the lattice that a strict winner leaves.
+    Lucid's `l2_smoothed_maxpool_grad`; arguments as for `max_pool`.
+    """
+    return _relaxed_max_pool(x, window, stride, padding)
+
+
 GUIDED = Ops(relu=guided_relu)
 DECONVNET = Ops(relu=deconv_relu)
 REDIRECTED = Ops(relu=redirected_relu)
+RELAXED = Ops(relu=redirected_relu, max_pool=relaxed_max_pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jaxviz.param._base import Param as Param
+from jaxviz.param._base import enlarge as enlarge
 from jaxviz.param._color import correlate as correlate
 from jaxviz.param._color import decorrelate as decorrelate
 from jaxviz.param._fourier import Fourier as Fourier

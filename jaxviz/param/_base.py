@@ -100,3 +100,9 @@ def normal(key: Array, shape: Sequence[int]) -> Array:
     Drawn in a row and reshaped: XLA's CPU compiler takes many seconds over random numbers of four axes, and none over one.
     """
     return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)
+
+
+def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
+    """Return the parameters of `new` whose image is that of `params` of `old`, resized."""
+    image = jax.image.resize(old.decode(params), known_shape(new), "cubic")
+    return new.encode(jnp.clip(image, 0, 1))

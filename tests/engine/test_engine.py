@@ -181,15 +181,15 @@ def lowered_inputs(mesh):
     caught = {}
     real = _execute._run_chunk
 
-    def catch(mesh, recipe, part, *rest):
-        caught.update(recipe=recipe, part=part)
-        return real(mesh, recipe, part, *rest)
+    def catch(mesh, stages, *rest):
+        caught.update(stage=stages[-1])
+        return real(mesh, stages, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_execute, "_run_chunk", catch)
         jv.visualize(tiny_model(), "relu_1:0-3", steps=1, size=16, mesh=mesh)
-    carry = jax.eval_shape(partial(_execute._start, mesh), caught["recipe"], caught["part"])
-    return caught["recipe"], caught["part"], carry
+    recipe, part = caught["stage"].recipe, caught["stage"].units
+    return recipe, part, jax.eval_shape(partial(_execute._start, mesh), recipe, part)
 
 
 def test_the_sharded_program_has_no_collectives_and_donates_its_carry():
@@ -256,7 +256,7 @@ def interrupt_after(reports):
 def test_memory_of_a_program_grows_with_its_units():
     mesh = jv.make_mesh(1)
     recipe, part, _ = lowered_inputs(mesh)
-    one, two, three = (_execute._memory(recipe, part, mesh, n) for n in (1, 2, 3))
+    one, two, three = (_execute._memory(_execute.Stage(recipe, part, 1), mesh, n) for n in (1, 2, 3))
     assert one < two < three
     assert abs((three - two) - (two - one)) < 0.2 * (two - one)
 
@@ -291,6 +291,10 @@ def test_networks_of_ones_own_and_pure_functions():
         ({"size": (3, 4, 5)}, "size"),
         ({"size": 0}, "size"),
         ({"chunk": 0}, "chunk"),
+        ({"restarts": 0}, "restarts"),
+        ({"scales": (0.5, 0.9)}, "end in 1"),
+        ({"scales": 0}, "octaves"),
+        ({"snapshots": [2]}, "snapshots"),
     ],
 )
 def test_bad_input_is_an_error_that_helps(options, words):
