@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,7 @@ def iter_visualize(
     size: int | tuple[int, int] | None = None,
     samples: int = 1,
     seed: int = 0,
+    start: ArrayLike | None = None,
     mesh: Mesh | None = None,
     chunk: int | None = None,
     precision: str | None = None,
@@ -103,6 +104,8 @@ def iter_visualize(
         size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
         samples: images per unit, each from its own random start.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
+        start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one a unit; resized to `size`. None for the
+            parameterisation's own random start. All samples of a unit start alike, and differ by their transforms.
         mesh: the devices to use, any shape; None for all.
         chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
         precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every
@@ -122,12 +125,14 @@ def iter_visualize(
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
+    starts = [_starts(start, objectives.count(one), model, (height, width)) for one in bound]
     settings = {
         "model": model.name,
         "steps": steps,
         "size": [height, width],
         "samples": samples,
         "seed": seed,
+        "start": None if start is None else list(np.shape(start)),
         "learning_rate": float(learning_rate),
         "optimizer": getattr(optimizer, "__name__", str(optimizer)),
         "param": repr(param),
@@ -146,10 +151,10 @@ def iter_visualize(
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
         ops=REDIRECTED if calls_through_ops(model) else EXACT,
     )
-    for one in bound:
+    for one, first in zip(bound, starts, strict=True):
         each, rest = objectives.partition(one)
         labels = one.labels(model)
-        units = Unit(each, sample_keys(seed, objectives.work_ids(one, model), samples))
+        units = Unit(each, sample_keys(seed, objectives.work_ids(one, model), samples), first)
         program = recipe(objective=rest, layers=one.layers())
         for part in engine.run(program, units, steps, mesh=mesh, chunk=chunk, precision=precision, progress=progress):
             names = labels[part.first : part.first + len(part.images)]
@@ -173,6 +178,16 @@ def _check_size(size: int | tuple[int, int] | None, model: Model) -> tuple[int, 
     if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in pair):
         raise ArgumentError(f"size is a number of pixels or (height, width), each at least 1; got {size!r}.")
     return int(pair[0]), int(pair[1])
+
+
+def _starts(start: ArrayLike | None, units: int, model: Model, size: tuple[int, int]) -> Array | None:
+    """Return an image to start from for each unit, (K, H, W, C), or None."""
+    if start is None:
+        return None
+    images = objectives.fitted(objectives.as_images(start), model, size)
+    if images.ndim == 4 and len(images) != units:
+        raise ArgumentError(f"Expected one image to start from, or one for each of {units} units; got {len(images)}.")
+    return cast(Array, np.broadcast_to(images, (units, *images.shape[-3:])))
 
 
 def _as_transform(given: Any) -> Any:

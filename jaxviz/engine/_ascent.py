@@ -16,7 +16,7 @@ import optax
 
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
-from jaxviz.objectives import Objective, combine
+from jaxviz.objectives import Objective, combine, reference_name
 from jaxviz.ops import EXACT, Ops
 from jaxviz.param import Param
 
@@ -42,10 +42,11 @@ class Recipe:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work: the leaves of the objective that are its own, and a key per sample, (S,)."""
+    """One unit of work: the leaves of the objective that are its own, a key per sample, (S,), and an image to start from."""
 
     objective: Objective
     keys: Array
+    image: Array | None = None  # (H, W, C) in [0, 1]; None to draw the start
 
 
 @jax.tree_util.register_dataclass
@@ -58,9 +59,31 @@ class Carry:
 
 
 def start(recipe: Recipe, unit: Unit) -> Carry:
-    """Draw the S starting images from their keys."""
-    params = jax.vmap(recipe.param.init)(jax.vmap(partial(jax.random.fold_in, data=0))(unit.keys))
+    """Draw the S starting images from their keys, or start all of them from the unit's image."""
+    if unit.image is None:
+        params = jax.vmap(recipe.param.init)(jax.vmap(partial(jax.random.fold_in, data=0))(unit.keys))
+    else:
+        samples = unit.keys.shape[0]
+        params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (samples, *leaf.shape)), recipe.param.encode(unit.image))
     return Carry(params, jax.vmap(recipe.optimizer(recipe.learning_rate).init)(params))
+
+
+def score(recipe: Recipe, objective: Objective, images: Array, keys: Array | None = None, ops: Ops = EXACT) -> Array:
+    """Return the objective of S images, (S,), as the transforms of `keys` show them; untransformed where None.
+
+    The objective's reference image, where it has one, is shown with the same keys: one view of it for each sample.
+    """
+
+    def show(images: Array) -> tuple[Array, dict[str, Array]]:
+        views = images if keys is None else jax.vmap(recipe.transform)(keys, images)
+        return views, activations(recipe.model, views, recipe.layers, ops=ops)
+
+    views, acts = show(images)
+    reference = objective.reference()
+    if reference is not None:
+        seen, others = show(jnp.broadcast_to(reference, images.shape))
+        acts |= {reference_name(): seen} | {reference_name(layer): act for layer, act in others.items()}
+    return objective(acts, views)
 
 
 def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry, Array]:
@@ -70,8 +93,7 @@ def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry
 
     def loss(params: PyTree) -> tuple[Array, Array]:
         images = jax.vmap(recipe.param.decode)(params)
-        views = jax.vmap(recipe.transform)(keys, images)
-        value = objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
+        value = score(recipe, objective, images, keys, recipe.ops)
         for regularizer in recipe.regularizers:
             value = value - jax.vmap(regularizer)(images)
         return -value.sum(), value
@@ -99,4 +121,4 @@ def finish(recipe: Recipe, unit: Unit, carry: Carry) -> tuple[Array, Array]:
     """Return the S images in [0, 1] and the objective alone on each, untransformed, (S,)."""
     objective = combine(unit.objective, recipe.objective)
     images = jax.vmap(recipe.param.decode)(carry.params)
-    return images, objective(activations(recipe.model, images, recipe.layers), images)
+    return images, score(recipe, objective, images)
