@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +91,7 @@ def iter_visualize(
     snapshots: Sequence[int] = (),
     ops: Ops | None = None,
     seed: int = 0,
+    start: ArrayLike | None = None,
     mesh: Mesh | None = None,
     chunk: int | None = None,
     precision: str | None = None,
@@ -119,6 +120,8 @@ def iter_visualize(
         ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient;
             `jv.ops.EXACT` for the exact gradient only, `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
+        start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one a unit; resized to `size`. None for the
+            parameterisation's own random start. All samples of a unit start alike, and differ by their transforms.
         mesh: the devices to use, any shape; None for all.
         chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
         precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every
@@ -142,6 +145,7 @@ def iter_visualize(
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
+    starts = [_starts(start, objectives.count(one), model, (height, width)) for one in bound]
     settings = {
         "model": model.name,
         "steps": steps,
@@ -151,6 +155,7 @@ def iter_visualize(
         "restarts": restarts,
         "views": views,
         "seed": seed,
+        "start": None if start is None else list(np.shape(start)),
         "learning_rate": float(learning_rate),
         "optimizer": getattr(optimizer, "__name__", str(optimizer)),
         "param": repr(param),
@@ -169,16 +174,16 @@ def iter_visualize(
         ops=ops or (REDIRECTED if calls_through_ops(model) else EXACT),
         views=int(views),
     )
-    for one in bound:
+    for one, images in zip(bound, starts, strict=True):
         labels = one.labels(model)
         keys = sample_keys(seed, objectives.work_ids(one, model), restarts * samples).reshape(-1, restarts, samples)
         stages = []
-        for place, (at, count) in enumerate(zip(sizes, _divide(steps, len(sizes)), strict=True)):
-            last = place == len(sizes) - 1
-            here = one if last else one.at_size(model, (height, width), at).bind(model, at)
+        for at, count in zip(sizes, _divide(steps, len(sizes)), strict=True):
+            here = one if at == (height, width) else one.at_size(model, (height, width), at).bind(model, at)
             each, rest = objectives.partition(here)
             program = recipe(param=param.with_shape((*at, len(model.mean))), objective=rest, layers=one.layers())
-            stages.append(Stage(program, Unit(each, keys), count))
+            first = None if images is None else jnp.asarray(objectives.fitted(images, model, at))
+            stages.append(Stage(program, Unit(each, keys, first), count))
         options = {"snapshots": looks, "mesh": mesh, "chunk": chunk, "precision": precision, "progress": progress}
         for part in engine.run(stages, **options):
             names = labels[part.first : part.first + len(part.images)]
@@ -220,6 +225,16 @@ def _octaves(scales: int | Sequence[float], size: tuple[int, int]) -> list[tuple
 def _divide(steps: int, parts: int) -> list[int]:
     """Divide the steps evenly; the last parts get one more where it does not come out even."""
     return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]
+
+
+def _starts(start: ArrayLike | None, units: int, model: Model, size: tuple[int, int]) -> Array | None:
+    """Return an image to start from for each unit, (K, H, W, C), or None."""
+    if start is None:
+        return None
+    images = objectives.fitted(objectives.as_images(start), model, size)
+    if images.ndim == 4 and len(images) != units:
+        raise ArgumentError(f"Expected one image to start from, or one for each of {units} units; got {len(images)}.")
+    return cast(Array, np.broadcast_to(images, (units, *images.shape[-3:])))
 
 
 def _as_transform(given: Any) -> Any:

@@ -17,7 +17,7 @@ import optax
 
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
-from jaxviz.objectives import Objective, combine
+from jaxviz.objectives import Objective, combine, reference_name
 from jaxviz.ops import EXACT, Ops
 from jaxviz.param import Param, enlarge
 
@@ -44,10 +44,11 @@ class Recipe:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Unit:
-    """One unit of work: the leaves of the objective that are its own, and a key per restart and sample, (R, S)."""
+    """One unit of work: the leaves of the objective that are its own, a key per restart and sample, (R, S), and a start."""
 
     objective: Objective
     keys: Array
+    image: Array | None = None  # (H, W, C) in [0, 1]; None to draw the start
 
 
 @jax.tree_util.register_dataclass
@@ -74,18 +75,49 @@ class Finished:
 
 
 def start(recipe: Recipe, unit: Unit) -> Carry:
-    """Draw the R x S starting images from their keys."""
-    keys = jax.vmap(jax.vmap(partial(jax.random.fold_in, data=0)))(unit.keys)
-    params = jax.vmap(jax.vmap(recipe.param.init))(keys)
+    """Draw the R x S starting images from their keys, or start all of them from the unit's image."""
+    if unit.image is None:
+        params = jax.vmap(jax.vmap(recipe.param.init))(jax.vmap(jax.vmap(partial(jax.random.fold_in, data=0)))(unit.keys))
+    else:
+        given = recipe.param.encode(unit.image)
+        params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*unit.keys.shape, *leaf.shape)), given)
     shape = unit.keys.shape
     return Carry(params, _new_state(recipe, params), jnp.zeros(shape, bool), jnp.ones(shape, bool))
 
 
-def grow(old_and_new: tuple[Recipe, Recipe], carry: Carry) -> Carry:
-    """Carry the images over to the next scale; the optimiser starts anew."""
-    old, new = old_and_new
-    params = jax.vmap(jax.vmap(partial(enlarge, old.param, new.param)))(carry.params)
+def grow(recipes: tuple[Recipe, Recipe], units: tuple[Unit, Unit], carry: Carry) -> Carry:
+    """Carry the images over to the next scale, where the optimiser starts anew.
+
+    What was made of an image to start from is added to that image at its new size, so that its fine detail comes back.
+    """
+    (old, new), (small, large) = recipes, (unit.image for unit in units)
+
+    def change(params: PyTree) -> PyTree:
+        if small is None or large is None:
+            return enlarge(old.param, new.param, params)
+        made = jax.image.resize(old.param.decode(params) - small, large.shape, "cubic")
+        return new.param.encode(jnp.clip(large + made, 0, 1))
+
+    params = jax.vmap(jax.vmap(change))(carry.params)
     return Carry(params, _new_state(new, params), carry.moved, carry.finite)
+
+
+def score(recipe: Recipe, objective: Objective, images: Array, keys: Array | None = None, ops: Ops = EXACT) -> Array:
+    """Return the objective of S images, (S,), as the transforms of `keys` show them; untransformed where None.
+
+    The objective's reference image, where it has one, is shown with the same keys: one view of it for each sample.
+    """
+
+    def show(images: Array) -> tuple[Array, dict[str, Array]]:
+        views = images if keys is None else jax.vmap(recipe.transform)(keys, images)
+        return views, activations(recipe.model, views, recipe.layers, ops=ops)
+
+    views, acts = show(images)
+    reference = objective.reference()
+    if reference is not None:
+        seen, others = show(jnp.broadcast_to(reference, images.shape))
+        acts |= {reference_name(): seen} | {reference_name(layer): act for layer, act in others.items()}
+    return objective(acts, views)
 
 
 def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry, Array]:
@@ -98,8 +130,7 @@ def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carr
     keys = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(keys)
 
     def look(images: Array, keys: Array) -> Array:
-        views = jax.vmap(recipe.transform)(keys, images)
-        return objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
+        return score(recipe, objective, images, keys, recipe.ops)
 
     def loss(params: PyTree) -> tuple[Array, Array]:
         images = jax.vmap(recipe.param.decode)(params)
@@ -140,7 +171,7 @@ def finish(recipe: Recipe, unit: Unit, carry: Carry) -> Finished:
     """Return the images of the restart whose mean score is the highest."""
     objective = combine(unit.objective, recipe.objective)
     found = images(recipe, carry)
-    scores = jax.vmap(lambda group: objective(activations(recipe.model, group, recipe.layers), group))(found)
+    scores = jax.vmap(partial(score, recipe, objective))(found)
     mean = scores.mean(1)
     best = jnp.argmax(jnp.where(jnp.isfinite(mean) & carry.finite.all(1), mean, -jnp.inf))
     return Finished(found[best], scores[best], carry.moved[best], carry.finite[best], best)

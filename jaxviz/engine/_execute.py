@@ -115,22 +115,22 @@ def _run_chunk(
 ) -> tuple[np.ndarray, ...]:
     """Return what a `Chunk` holds, computed in blocks of steps."""
     advance, at_once = (_block, BLOCK) if loop else (_steps, CALLS)
-    carry, recipe, step = None, None, 0
-    units = stages[-1].units
-    history, seen = [np.zeros((*units.keys.shape, 0), np.float32)], []
+    history, seen, step = [np.zeros((*stages[0].units.keys.shape, 0), np.float32)], [], 0
+    before, carry = stages[0], _start(mesh, stages[0].recipe, stages[0].units)
     for stage in stages:
-        carry = _start(mesh, stage.recipe, stage.units) if carry is None else _grow(mesh, (recipe, stage.recipe), carry)
-        recipe, end = stage.recipe, step + stage.steps
+        if stage is not before:
+            carry = _grow(mesh, (before.recipe, stage.recipe), (before.units, stage.units), carry)
+        before, end = stage, step + stage.steps
         while step < end:
             now = min(at_once, *(stop - step for stop in (end, *snapshots) if stop > step))
-            carry, values = advance(mesh, recipe, stage.units, carry, np.int32(step), np.int32(now))
+            carry, values = advance(mesh, stage.recipe, stage.units, carry, np.int32(step), np.int32(now))
             history.append(np.asarray(values)[..., :now])  # waits for the block, so that Ctrl-C is heard between blocks
             step += now
             tell(step)
             if step in snapshots:
-                seen.append(np.asarray(_images(mesh, recipe, carry)))
-    done = _finish(mesh, recipe, units, carry)
-    best = np.arange(len(units.keys)), np.asarray(done.restart)
+                seen.append(np.asarray(_images(mesh, stage.recipe, carry)))
+    done = _finish(mesh, before.recipe, before.units, carry)
+    best = np.arange(len(done.scores)), np.asarray(done.restart)
     path = np.concatenate(history, axis=3)[best]
     looks = [np.zeros((*done.scores.shape, 0, *done.images.shape[2:]), np.float32)]
     looks += [_resized(images[best], done.images.shape)[:, :, None] for images in seen]
@@ -163,8 +163,8 @@ def _steps(mesh: Mesh, recipe: Recipe, units: Unit, carry: PyTree, first: np.int
 
 
 @partial(jax.jit, static_argnums=0)
-def _grow(mesh: Mesh, old_and_new: tuple[Recipe, Recipe], carry: PyTree) -> PyTree:
-    return _spread(mesh, _ascent.grow, 1, 0)(old_and_new, carry)
+def _grow(mesh: Mesh, recipes: tuple[Recipe, Recipe], units: tuple[Unit, Unit], carry: PyTree) -> PyTree:
+    return _spread(mesh, _ascent.grow, 2, 0)(recipes, units, carry)
 
 
 @partial(jax.jit, static_argnums=0)

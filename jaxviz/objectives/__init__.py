@@ -14,6 +14,7 @@ from jaxviz.objectives._algebra import count as count
 from jaxviz.objectives._algebra import leaf as leaf
 from jaxviz.objectives._algebra import partition as partition
 from jaxviz.objectives._algebra import pytree as pytree
+from jaxviz.objectives._algebra import reference_name as reference_name
 from jaxviz.objectives._algebra import static as static
 from jaxviz.objectives._directions import direction as direction
 from jaxviz.objectives._directions import direction_neuron as direction_neuron
@@ -22,8 +23,16 @@ from jaxviz.objectives._directions import whiten as whiten
 from jaxviz.objectives._groups import alignment as alignment
 from jaxviz.objectives._groups import diversity as diversity
 from jaxviz.objectives._groups import interpolate as interpolate
+from jaxviz.objectives._match import as_images as as_images
+from jaxviz.objectives._match import fitted as fitted
+from jaxviz.objectives._match import match as match
+from jaxviz.objectives._match import match_image as match_image
+from jaxviz.objectives._match import near as near
 from jaxviz.objectives._parse import as_objective as as_objective
 from jaxviz.objectives._parse import parse as parse
+from jaxviz.objectives._product import product as product
+from jaxviz.objectives._style import gram as gram
+from jaxviz.objectives._style import style as style
 from jaxviz.objectives._units import channel as channel
 from jaxviz.objectives._units import function as function
 from jaxviz.objectives._units import layer as layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, dataclass_transform
@@ -16,6 +17,11 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
 
 Activations: TypeAlias = Mapping[str, Array]
+
+
+def reference_name(layer: str = "") -> str:
+    """Return the key under which `activations` hold a layer's value for the reference image; "" for the image itself."""
+    return f"reference:{layer}"
 
 
 def leaf(rank: int = 0, default: Any = dataclasses.MISSING) -> Any:
@@ -49,7 +55,9 @@ class Objective:
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         """Return the objective with layers, units and class names checked against the network."""
-        return _map_terms(self, lambda term: term.bind(model, size))
+        bound = _map_terms(self, lambda term: term.bind(model, size))
+        check_one_reference(bound)
+        return bound
 
     def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
         """Return the objective, bound for images of `size`, for the same images resized to `other`: positions move along."""
@@ -60,9 +68,30 @@ class Objective:
         return tuple(dict.fromkeys(name for term in _terms(self) for name in term.layers()))
 
     def units(self) -> tuple[str, np.ndarray] | None:
-        """Return the layer and the unit indices (K,) that name the pieces of work, or None where there are none."""
-        named = [units for term in _terms(self) if (units := term.units()) is not None]
-        return max(named, key=lambda units: len(units[1])) if named else None
+        """Return the layer and the unit indices (K,) of one term, or None where it has none."""
+        return None
+
+    def ids(self, model: Model) -> np.ndarray | None:
+        """Return what the random keys are folded with, uint32 (K, n): crc32 of the layer's node, and the unit.
+
+        Of a sum, those of the term with most units. (1, 0) leaves the seed and the sample alone; None says nothing.
+        """
+        if terms := _terms(self):
+            found = [ids for term in terms if (ids := term.ids(model)) is not None]
+            return max(found, key=lambda ids: ids.shape) if found else None
+        named = self.units()
+        if named is None:
+            return None
+        node = np.full(len(named[1]), zlib.crc32(model.resolve(named[0]).encode()))
+        return np.stack([node, named[1]], axis=1).astype(np.uint32)
+
+    def reference(self) -> Array | None:
+        """Return the image (H, W, C) in [0, 1] that one unit is compared with, or None.
+
+        The engine shows it to the network as it shows the samples, through the same random transforms, and adds its activations
+        to those of the samples, under `reference_name(layer)`, and what was shown under `reference_name()`.
+        """
+        return next((image for term in _terms(self) if (image := term.reference()) is not None), None)
 
     def labels(self, model: Model) -> tuple[str, ...]:
         """Return a name per piece of work, such as `layer3:7` or `logit:golf ball`."""
@@ -128,6 +157,13 @@ class Product(Objective):
 
     def __call__(self, acts: Activations, images: Array) -> Array:
         return self.left(acts, images) * self.right(acts, images)
+
+
+def check_one_reference(objective: Objective) -> None:
+    """Raise an ArgumentError where terms have different reference images: the network is shown only one a unit."""
+    images = [image for term in _terms(objective) if (image := term.reference()) is not None]
+    if any(not np.array_equal(images[0], image) for image in images[1:]):
+        raise ArgumentError("The terms of an objective compare with different images; give all of them the same.")
 
 
 def count(objective: Objective) -> int:

@@ -87,8 +87,9 @@ class TensorDirection(LayerObjective):
 def direction(layer: str, vectors: ArrayLike, *, cossim_power: float = 0.0) -> Objective:
     """Maximise the activation along vectors: the mean over positions of `dot * max(0.1, cosine) ** cossim_power`.
 
-    The formula is Lucid's. A power above 0 asks for the direction and not only for large activations; 1 to 4 are usual. A
-    vector of weights of channels is a direction too.
+    The formula is Lucid's. A power above 0 asks for the direction and not only for large activations; 1 to 4 are usual.
+    Weighted channels are a direction with power 0: `direction("layer3", [0.5, -1.0, 0.0, ...])` is 0.5 times channel 0 minus
+    channel 1, in one term.
 
     Args:
         layer: a node or module name.

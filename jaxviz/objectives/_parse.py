@@ -1,4 +1,4 @@
-"""Objectives from strings: `"layer3:0-31"`, `"logit:golf ball,church"`."""
+"""Objectives from strings: `"layer3:0-31"`, `"logit:golf ball,church"`, `"layer3:7 - 0.5*layer3:9"`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,45 @@ from typing import Any
 
 from jaxviz._errors import ArgumentError
 from jaxviz.objectives._algebra import Objective
-from jaxviz.objectives._units import channel, function, logit
+from jaxviz.objectives._groups import diversity
+from jaxviz.objectives._units import channel, function, layer, logit
+
+_TERM = re.compile(r"(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>[^*]*)")
 
 
 def parse(text: str) -> Objective:
-    """Read `"layer3:0-31"`, `"layer4:3,9,20-31"`, `"layer4"` (all channels), `"logit:golf ball,church"` or `"logit"`."""
-    name, _, units = (part.strip() for part in text.partition(":"))
-    if not name or (":" in text and not units):
-        raise ArgumentError(f"Expected LAYER, LAYER:UNITS or logit:CLASSES, such as 'layer4:3,9,20-31'; got {text!r}.")
-    if name in ("logit", "logits") and units and not re.fullmatch(r"[\d\s,-]+", units):
-        return logit([part.strip() for part in units.split(",")])
-    index: list[int] | None = [] if units else None
-    for part in units.split(",") if units else ():
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise ArgumentError(f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}.")
-        index.extend(range(first, last + 1))  # type: ignore[union-attr]
-    return logit(index) if name in ("logit", "logits") else channel(name, index)
+    """Read an objective from a string.
+
+        layer3:7                    a channel; also several, `layer4:3,9,20-31`, and all of a layer, `layer4`
+        logit:golf ball,church      classes, by name or number; `logit` for all
+        deepdream:layer3            the mean square of a layer, `layer("layer3", "square")`
+        diversity:layer3            how alike the samples are, to be subtracted
+
+    and sums of these, `layer3:7 - 0.5*layer3:9 - diversity:layer3`, with spaces about `+` and `-` (so that `20-31` is a range
+    and `hen-of-the-woods` a class) and a number and `*` in front of a term. In a sum, a single unit goes with all units of
+    the others. A `-` in front of the first term negates it.
+
+    Raises:
+        ArgumentError: what is not of this form; the message says what was expected.
+    """
+    first, *rest = re.split(r"\s+([+-])\s+", text.strip())
+    signs = ["-" if first.startswith("-") else "+", *rest[::2]]
+    terms = [first.removeprefix("-"), *rest[1::2]]
+    total: Objective | None = None
+    for sign, term in zip(signs, terms, strict=True):
+        found = _TERM.fullmatch(term)
+        if found is None:
+            raise ArgumentError(f"Expected NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
+        if len(terms) > 1 and re.fullmatch(r"[\d\s,-]+", found["what"]):
+            raise ArgumentError(
+                f"Expected an objective after ' {sign} ', got {term!r} in {text!r}. A range has no spaces: 20-31."
+            )
+        one = _term(found["what"].strip(), text, alone=len(terms) == 1)
+        weight = float(found["weight"] or 1) * (-1 if sign == "-" else 1)
+        one = one if weight == 1 else weight * one
+        total = one if total is None else total + one
+    assert total is not None  # there is a first term, if only an empty one, which is refused
+    return total
 
 
 def as_objective(value: Any) -> Objective:
@@ -36,3 +57,22 @@ def as_objective(value: Any) -> Objective:
     if callable(value):
         return function(value)  # type: ignore[arg-type]
     raise ArgumentError(f"Expected an objective, a string such as 'layer3:0-31', or a function; got {value!r}.")
+
+
+def _term(what: str, text: str, alone: bool) -> Objective:
+    name, _, units = (part.strip() for part in what.partition(":"))
+    if not name or (":" in what and not units):
+        raise ArgumentError(f"Expected LAYER, LAYER:UNITS or logit:CLASSES, such as 'layer4:3,9,20-31'; got {text!r}.")
+    if name in ("diversity", "deepdream") and units:
+        return diversity(units) if name == "diversity" else layer(units, "square")
+    if name in ("logit", "logits") and units and not re.fullmatch(r"[\d\s,-]+", units):
+        return logit([part.strip() for part in units.split(",")])
+    index: list[int] | None = [] if units else None
+    for part in units.split(",") if units else ():
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise ArgumentError(f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}.")
+        index.extend(range(first, last + 1))  # type: ignore[union-attr]
+    which = index[0] if index and len(index) == 1 and not alone else index
+    return logit(which) if name in ("logit", "logits") else channel(name, which)

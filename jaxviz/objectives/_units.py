@@ -33,9 +33,6 @@ class LayerObjective(Objective):
     def layers(self) -> tuple[str, ...]:
         return (self.layer,)
 
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
-
 
 @pytree
 class Channel(LayerObjective):
@@ -170,9 +167,6 @@ class Function(Objective):
     def layers(self) -> tuple[str, ...]:
         return self.used
 
-    def units(self) -> tuple[str, np.ndarray] | None:
-        return None
-
     def labels(self, model: Model) -> tuple[str, ...]:
         return (self._name,)
 
@@ -231,13 +225,12 @@ def layer_shape(model: Model, name: str, size: tuple[int, int]) -> tuple[int, ..
 
 
 def work_ids(objective: Objective, model: Model) -> np.ndarray:
-    """Return what the random keys of each piece of work are folded with: uint32 (K, 2), crc32 of the layer's node and unit."""
-    named = objective.units()
-    layer_name, units = named if named is not None else (next(iter(objective.layers()), "output"), np.zeros(1, int))
-    ids = np.empty((count(objective), 2), np.uint32)
-    ids[:, 0] = zlib.crc32(model.resolve(layer_name).encode())
-    ids[:, 1] = units
-    return ids
+    """Return what the random keys of each piece of work are folded with: uint32 (K, n), crc32 of the layer's node and unit."""
+    ids = objective.ids(model)
+    if ids is None:
+        node = model.resolve(next(iter(objective.layers()), "output"))
+        ids = np.array([[zlib.crc32(node.encode()), 0]], np.uint32)
+    return np.broadcast_to(ids, (count(objective), ids.shape[1]))
 
 
 def _index_array(index: Any) -> np.ndarray | None:
