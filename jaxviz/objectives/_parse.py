@@ -10,7 +10,7 @@ from jaxviz.objectives._algebra import Objective
 from jaxviz.objectives._groups import diversity
 from jaxviz.objectives._units import channel, function, layer, logit
 
-_TERM = re.compile(r"(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>[^*]*)")
+_TERM = re.compile(r"\s*(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>(?:[^\s*+-][^*]*)?)")
 
 
 def parse(text: str) -> Objective:
@@ -35,7 +35,7 @@ def parse(text: str) -> Objective:
     for sign, term in zip(signs, terms, strict=True):
         found = _TERM.fullmatch(term)
         if found is None:
-            raise ArgumentError(f"Expected NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
+            raise ArgumentError(f"Expected OBJECTIVE or NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
         if len(terms) > 1 and re.fullmatch(r"[\d\s,-]+", found["what"]):
             raise ArgumentError(
                 f"Expected an objective after ' {sign} ', got {term!r} in {text!r}. A range has no spaces: 20-31."
