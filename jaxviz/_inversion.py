@@ -15,7 +15,7 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize import visualize
 from jaxviz.models import Model, from_function
 from jaxviz.objectives import Objective
-from jaxviz.param import Param, fourier
+from jaxviz.param import Param, pixel
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result
 from jaxviz.transforms import Transform
@@ -53,10 +53,10 @@ def invert(
     layers: str | Sequence[str],
     *,
     distance: str = "l2",
-    param: Param | Callable[[], Param] = fourier,
+    param: Param | Callable[[], Param] = pixel,
     transforms: Transform | Sequence[Transform] = (),
     regularizers: Regularizer | Sequence[Regularizer] | None = None,
-    learning_rate: float | ArrayLike = 0.05,
+    learning_rate: float | ArrayLike = 0.1,
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
@@ -73,7 +73,7 @@ def invert(
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         layers: one or more node or module names.
         distance: `"l2"`, or `"cosine"` or `"dot"`: see `jaxviz.objectives.match`.
-        param: as in `visualize`.
+        param: as in `visualize`, but plain pixels unless given: they come nearer to the photo than a spectrum does.
         transforms: none unless given. With some, the photo is seen through the same ones at each step.
         regularizers: as in `visualize`; None for a total variation of 0.1 a pixel.
         learning_rate: of the optimiser, Adam unless `optimizer` is given.
@@ -176,7 +176,7 @@ def accentuate(
     images: ArrayLike,
     objective: Objective | str | Callable,
     *,
-    penalty: float = 1.0,
+    penalty: float | None = None,
     layer: str | None = None,
     size: int | tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
@@ -192,7 +192,8 @@ def accentuate(
         model: as in `visualize`.
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         objective: one for all images, or with one unit for each; any number of units for one image.
-        penalty: weight of staying near, in units of the objective; traced.
+        penalty: weight of staying near, in units of the objective; traced. None for 100, or 1 with `layer`: on the bundled
+            network the photo is then still there, and what was brought out plain to see.
         layer: where nearness is measured; None for the pixels.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
@@ -204,19 +205,20 @@ def accentuate(
     Raises:
         ArgumentError, LayerError, Interrupted: as for `invert`.
 
-    >>> accentuate(model, photos, "layer4:7", penalty=10.0).save("out")
+    >>> accentuate(model, photos, "layer4:7").save("out")
     """
     model, photos, height, width = _prepare(model, images, size)
     names = _image_names(names, len(photos))
     given = photos[0] if len(photos) == 1 else photos
     wanted = objectives.as_objective(objective)
     near = objectives.near(given) if layer is None else objectives.match_image(layer, given)
-    total = wanted + penalty * near
+    weight = float((100.0 if layer is None else 1.0) if penalty is None else penalty)
+    total = wanted + weight * near
     units = wanted.bind(model, (height, width)).labels(model)
     result = visualize(model, total, size=(height, width), start=given, **options)
     rows = range(len(result))
     labels = tuple(f"{units[i if len(units) > 1 else 0]}, {names[i if len(names) > 1 else 0]}" for i in rows)
-    how = {"penalty": float(penalty), "near": layer or "pixels"}
+    how = {"penalty": weight, "near": layer or "pixels"}
     return dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
 
 

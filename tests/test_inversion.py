@@ -124,3 +124,12 @@ def test_what_does_not_fit_together_is_refused():
         invert(MODEL, PHOTOS, "conv1", names=["dog"])
     with pytest.raises(jv.ArgumentError, match=r"\[2, 3\]"):
         accentuate(MODEL, PHOTOS, "relu_1:3,4", steps=1)
+
+
+def test_the_default_penalty_is_that_of_where_nearness_is_measured():
+    options = {"steps": 1, "transforms": (), "param": jv.param.pixel, "learning_rate": 0.0}
+    assert accentuate(MODEL, PHOTOS[0], "relu_1:3", **options).settings["penalty"] == 100
+    result = accentuate(MODEL, PHOTOS[0], "relu_1:3", layer="conv1", **options)
+    assert result.settings["penalty"] == 1 and result.settings["near"] == "conv1"
+    activation = np.asarray(MODEL.activations(PHOTOS[:1], "relu_1")["relu_1"])[0, ..., 3].mean()
+    np.testing.assert_allclose(result.scores, [[activation]], rtol=1e-4)  # at the photo itself the penalty is 0
