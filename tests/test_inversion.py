@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 
+import jax
+import jax.export
 import numpy as np
+import optax
 import pytest
 
 import jaxviz as jv
 from jaxviz._inversion import accentuate, caricature, invert
+from jaxviz._visualize import sample_keys
+from jaxviz.engine import Recipe, Unit, _ascent, _execute
+from jaxviz.objectives import near, partition
 from jaxviz.regularizers import total_variation
+from tests.contracts import PLATFORMS
 from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
@@ -133,3 +140,32 @@ def test_the_default_penalty_is_that_of_where_nearness_is_measured():
     assert result.settings["penalty"] == 1 and result.settings["near"] == "conv1"
     activation = np.asarray(MODEL.activations(PHOTOS[:1], "relu_1")["relu_1"])[0, ..., 3].mean()
     np.testing.assert_allclose(result.scores, [[activation]], rtol=1e-4)  # at the photo itself the penalty is 0
+
+
+def test_other_photos_and_amounts_do_not_compile_again():
+    options = {"steps": 1, "transforms": jv.transforms.jitter(2), "param": jv.param.pixel}
+    for make in (
+        lambda i: invert(MODEL, PHOTOS / i, ["conv1"], steps=i, learning_rate=0.1 * i, param=jv.param.pixel),
+        lambda i: caricature(MODEL, PHOTOS / i, ["conv1"], cossim_power=i, **options),
+        lambda i: accentuate(MODEL, PHOTOS / i, f"relu_1:{i + 2}", penalty=i, **options),
+    ):
+        make(1)
+        programs = _execute._step._cache_size()
+        make(2)
+        assert _execute._step._cache_size() == programs
+
+
+def test_a_reference_and_a_start_lower_for_every_platform():
+    objective = (jv.channel("relu", [1, 2, 3]) + near(PHOTOS)).bind(MODEL, (16, 16))
+    each, rest = partition(objective)
+    recipe = Recipe(
+        MODEL.bare(), jv.param.fourier((16, 16, 3)), jv.transforms.jitter(2), (), rest, np.float32(0.1), ("relu",), optax.adam
+    )
+    unit = Unit(each, sample_keys(0, np.zeros((3, 0), np.uint32), 2), PHOTOS)
+
+    def run(recipe, unit):
+        carry, value = _ascent.step(recipe, unit, _ascent.start(recipe, unit), np.int32(0))
+        return value, _ascent.finish(recipe, unit, carry)
+
+    exported = jax.export.export(jax.jit(jax.vmap(run, in_axes=(None, 0))), platforms=PLATFORMS)(recipe, unit)
+    assert exported.platforms == PLATFORMS
