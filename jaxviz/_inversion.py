@@ -76,7 +76,7 @@ def invert(
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         layers: one or more node or module names.
         distance: `"l2"`, or `"cosine"` or `"dot"`: see `jaxviz.objectives.match`.
-        param: as in `visualize`, but plain pixels unless given: they come nearer to the photo than a spectrum does.
+        param: as in `visualize`, but plain pixels unless given: from early layers they come nearer to the photo.
         transforms: none unless given. With some, the photo is seen through the same ones at each step.
         regularizers: as in `visualize`; None for a total variation of 0.1 a pixel.
         learning_rate: of the optimiser, Adam unless `optimizer` is given.
@@ -195,8 +195,8 @@ def accentuate(
         model: as in `visualize`.
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         objective: one for all images, or with one unit for each; any number of units for one image.
-        penalty: weight of staying near, in units of the objective; traced. None for 100, or 1 with `layer`: on the bundled
-            network the photo is then still there, and what was brought out plain to see.
+        penalty: weight of staying near, in units of the objective; traced. None for 100, or 3 with `layer`, chosen by
+            eye on the bundled network (two photos, three objectives, `layer2`); other networks and objectives need their own.
         layer: where nearness is measured; None for the pixels.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
@@ -215,7 +215,7 @@ def accentuate(
     given = photos[0] if len(photos) == 1 else photos
     wanted = objectives.as_objective(objective)
     near = objectives.near(given) if layer is None else objectives.match_image(layer, given)
-    weight = float((100.0 if layer is None else 1.0) if penalty is None else penalty)
+    weight = float((100.0 if layer is None else 3.0) if penalty is None else penalty)
     total = wanted + weight * near
     units = wanted.bind(model, (height, width)).labels(model)
     result = visualize(model, total, size=(height, width), start=given, **options)

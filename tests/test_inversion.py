@@ -137,7 +137,7 @@ def test_the_default_penalty_is_that_of_where_nearness_is_measured():
     options = {"steps": 1, "transforms": (), "param": jv.param.pixel, "learning_rate": 0.0}
     assert accentuate(MODEL, PHOTOS[0], "relu_1:3", **options).settings["penalty"] == 100
     result = accentuate(MODEL, PHOTOS[0], "relu_1:3", layer="conv1", **options)
-    assert result.settings["penalty"] == 1 and result.settings["near"] == "conv1"
+    assert result.settings["penalty"] == 3 and result.settings["near"] == "conv1"
     activation = np.asarray(MODEL.activations(PHOTOS[:1], "relu_1")["relu_1"])[0, ..., 3].mean()
     np.testing.assert_allclose(result.scores, [[activation]], rtol=1e-4)  # at the photo itself the penalty is 0
 
