@@ -169,18 +169,24 @@ def check_one_reference(objective: Objective) -> None:
 def count(objective: Objective) -> int:
     """Return the number of pieces of work; an error where the terms of a sum disagree."""
     sizes = {len(value) for value, batched in _leaves(objective) if batched}
-    if len(sizes) > 1:
+    if len(sizes - {1}) > 1:
         raise ArgumentError(f"The terms of an objective have different numbers of units: {sorted(sizes)}; give each K or one.")
-    return sizes.pop() if sizes else 1
+    return max(sizes, default=1)
 
 
 def partition(objective: Objective) -> tuple[Objective, Objective]:
-    """Split into two pytrees of the same form: the leaves with an entry per unit, and the rest; the other's are None."""
-    flags = [batched for _, batched in _leaves(objective)]
-    leaves, form = jax.tree.flatten(objective)
-    each = form.unflatten([value if batched else None for value, batched in zip(leaves, flags, strict=True)])
-    rest = form.unflatten([None if batched else value for value, batched in zip(leaves, flags, strict=True)])
-    return each, rest
+    """Split into two pytrees of the same form: the leaves with an entry per unit, and the rest; the other's are None.
+
+    Where there are more units, a leaf with one entry is shared by all of them.
+    """
+    units, form = count(objective), jax.tree.structure(objective)
+    each: list[Any] = []
+    rest: list[Any] = []
+    for value, batched in _leaves(objective):
+        own = batched and len(value) == units
+        each.append(value if own else None)
+        rest.append(None if own else value[0] if batched else value)
+    return form.unflatten(each), form.unflatten(rest)
 
 
 def combine(each: Objective, rest: Objective) -> Objective:

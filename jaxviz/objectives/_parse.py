@@ -10,7 +10,7 @@ from jaxviz.objectives._algebra import Objective
 from jaxviz.objectives._groups import diversity
 from jaxviz.objectives._units import channel, function, layer, logit
 
-_TERM = re.compile(r"(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>[^*]*)")
+_TERM = re.compile(r"\s*(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>(?:[^\s*+-][^*]*)?)")
 
 
 def parse(text: str) -> Objective:
@@ -35,12 +35,12 @@ def parse(text: str) -> Objective:
     for sign, term in zip(signs, terms, strict=True):
         found = _TERM.fullmatch(term)
         if found is None:
-            raise ArgumentError(f"Expected NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
+            raise ArgumentError(f"Expected OBJECTIVE or NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
         if len(terms) > 1 and re.fullmatch(r"[\d\s,-]+", found["what"]):
             raise ArgumentError(
                 f"Expected an objective after ' {sign} ', got {term!r} in {text!r}. A range has no spaces: 20-31."
             )
-        one = _term(found["what"].strip(), text, alone=len(terms) == 1)
+        one = _term(found["what"].strip(), text)
         weight = float(found["weight"] or 1) * (-1 if sign == "-" else 1)
         one = one if weight == 1 else weight * one
         total = one if total is None else total + one
@@ -59,7 +59,7 @@ def as_objective(value: Any) -> Objective:
     raise ArgumentError(f"Expected an objective, a string such as 'layer3:0-31', or a function; got {value!r}.")
 
 
-def _term(what: str, text: str, alone: bool) -> Objective:
+def _term(what: str, text: str) -> Objective:
     name, _, units = (part.strip() for part in what.partition(":"))
     if not name or (":" in what and not units):
         raise ArgumentError(f"Expected LAYER, LAYER:UNITS or logit:CLASSES, such as 'layer4:3,9,20-31'; got {text!r}.")
@@ -74,5 +74,4 @@ def _term(what: str, text: str, alone: bool) -> Objective:
         if first > last:
             raise ArgumentError(f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}.")
         index.extend(range(first, last + 1))  # type: ignore[union-attr]
-    which = index[0] if index and len(index) == 1 and not alone else index
-    return logit(which) if name in ("logit", "logits") else channel(name, which)
+    return logit(index) if name in ("logit", "logits") else channel(name, index)

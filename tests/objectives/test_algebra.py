@@ -74,6 +74,14 @@ def test_partition_separates_per_unit_leaves_and_combine_undoes_it():
     np.testing.assert_allclose(score(combine(one, rest)), by_hand, rtol=1e-6)
 
 
+def test_one_unit_goes_with_many():
+    objective = jv.channel("a", [0, 3]) - 0.5 * jv.channel("a", [2])
+    each, rest = partition(objective)
+    assert [np.shape(x) for x in jax.tree.leaves(each)] == [(2,)] and count(objective) == 2
+    by_hand = score(jv.channel("a", 3)) - 0.5 * score(jv.channel("a", 2))
+    np.testing.assert_allclose(score(combine(jax.tree.map(lambda leaf: leaf[1], each), rest)), by_hand, rtol=1e-6)
+
+
 def test_terms_with_different_numbers_of_units_are_refused():
     with pytest.raises(ArgumentError, match=r"\[2, 3\]"):
         count(jv.channel("a", range(3)) + jv.channel("a", range(2)))
