@@ -18,7 +18,7 @@ from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine
 from jaxviz.ops import EXACT, Ops
-from jaxviz.param import Param
+from jaxviz.param import Param, decode_group, project_group
 
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
@@ -69,7 +69,7 @@ def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry
     keys = jax.vmap(lambda key: jax.random.fold_in(key, number + 1))(unit.keys)
 
     def loss(params: PyTree) -> tuple[Array, Array]:
-        images = jax.vmap(recipe.param.decode)(params)
+        images = decode_group(recipe.param, params)
         views = jax.vmap(recipe.transform)(keys, images)
         value = objective(activations(recipe.model, views, recipe.layers, ops=recipe.ops), views)
         for regularizer in recipe.regularizers:
@@ -80,7 +80,7 @@ def step(recipe: Recipe, unit: Unit, carry: Carry, number: Array) -> tuple[Carry
     # Per sample, so that an optimiser with a norm or a count never couples one image to another.
     update = recipe.optimizer(recipe.learning_rate).update
     updates, opt_state = jax.vmap(update)(gradient, carry.opt_state, carry.params)
-    params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
+    params = project_group(recipe.param, optax.apply_updates(carry.params, updates))
     return Carry(params, opt_state), value
 
 
@@ -98,5 +98,5 @@ def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) 
 def finish(recipe: Recipe, unit: Unit, carry: Carry) -> tuple[Array, Array]:
     """Return the S images in [0, 1] and the objective alone on each, untransformed, (S,)."""
     objective = combine(unit.objective, recipe.objective)
-    images = jax.vmap(recipe.param.decode)(carry.params)
+    images = decode_group(recipe.param, carry.params)
     return images, objective(activations(recipe.model, images, recipe.layers), images)
