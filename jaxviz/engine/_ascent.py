@@ -19,7 +19,7 @@ from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine, reference_name
 from jaxviz.ops import EXACT, Ops
-from jaxviz.param import Param, enlarge
+from jaxviz.param import Param, decode_group, enlarge, project_group
 
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
@@ -133,7 +133,7 @@ def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carr
         return score(recipe, objective, images, keys, recipe.ops)
 
     def loss(params: PyTree) -> tuple[Array, Array]:
-        images = jax.vmap(recipe.param.decode)(params)
+        images = decode_group(recipe.param, params)
         if recipe.views == 1:
             value = look(images, keys)
         else:
@@ -145,7 +145,7 @@ def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carr
     gradient, value = jax.grad(loss, has_aux=True)(carry.params)
     # Per sample, so that an optimiser with a norm or a count never couples one image to another.
     updates, opt_state = jax.vmap(recipe.optimizer(recipe.learning_rate).update)(gradient, carry.opt_state, carry.params)
-    params = jax.vmap(recipe.param.project)(optax.apply_updates(carry.params, updates))
+    params = project_group(recipe.param, optax.apply_updates(carry.params, updates))
     finite = carry.finite & jnp.isfinite(value) & jax.vmap(_finite)(params)
     params, opt_state = jax.vmap(_choose)(finite, (params, opt_state), (carry.params, carry.opt_state))
     return Carry(params, opt_state, carry.moved | jax.vmap(_any)(gradient), finite), value
@@ -164,7 +164,7 @@ def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) 
 
 def images(recipe: Recipe, carry: Carry) -> Array:
     """Return the R x S images as they are now, (R, S, H, W, C) in [0, 1]."""
-    return jax.vmap(jax.vmap(recipe.param.decode))(carry.params)
+    return jax.vmap(partial(decode_group, recipe.param))(carry.params)
 
 
 def finish(recipe: Recipe, unit: Unit, carry: Carry) -> Finished:

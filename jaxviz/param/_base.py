@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, PyTree
+from jaxviz.image import resize
 
 Squash = Literal["clip", "sigmoid"]
 Shape = tuple[int, int, int]
@@ -21,7 +22,13 @@ Shape = tuple[int, int, int]
 class Param(Protocol):
     """A parameterisation of one image; a pytree, so that it can be an argument of a compiled program.
 
-    `shape` is the image's (H, W, C), or None where the caller is to set it with `with_shape`.
+    `shape` is the image's (H, W, C), or None where the caller is to set it with `with_shape`. Two more methods may be
+    there; the functions of the same name call them where they are:
+
+    - `decode_group(params)` and `project_group(params)`: as `decode` and `project`, for the S images of one unit of work
+      together, whose parameters have a leading axis S (see `shared`).
+    - `enlarged(params, new)`: the parameters of `new`, the same parameterisation for larger images, that show the same
+      picture as `params`.
     """
 
     @property
@@ -46,6 +53,73 @@ class Param(Protocol):
     def encode(self, image: Array) -> PyTree:
         """Return parameters whose image is `image`, (H, W, C) in [0, 1]."""
         ...
+
+
+def decode_group(param: Param, params: PyTree) -> Array:
+    """Return the images (S, H, W, C) of the samples of one unit of work, whose parameters have a leading axis S.
+
+    Example:
+        >>> import jax
+        >>> from jaxviz.param import fourier, shared
+        >>> param = shared(fourier((4, 6, 3)))
+        >>> decode_group(param, jax.vmap(param.init)(jax.random.split(jax.random.key(0), 5))).shape
+        (5, 4, 6, 3)
+    """
+    together = getattr(param, "decode_group", None)
+    return jax.vmap(param.decode)(params) if together is None else together(params)
+
+
+def project_group(param: Param, params: PyTree) -> PyTree:
+    """Return the nearest parameters, with a leading axis S of samples, whose images are in [0, 1]."""
+    together = getattr(param, "project_group", None)
+    return jax.vmap(param.project)(params) if together is None else together(params)
+
+
+def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
+    """Return the parameters of `new` that show the picture of `old`'s `params`, for ascent from coarse to fine.
+
+    A parameterisation that can do so exactly does (`fourier`, `cppn`); the others resize the image (bicubic, clipped
+    to [0, 1]) and encode it. Pixels are squares: the corners of the picture stay in the corners.
+
+    Args:
+        old: the parameterisation that `params` belong to, of known shape.
+        new: the same for another size: `old.with_shape((height, width, channels))`.
+        params: the parameters of one image.
+
+    Example:
+        >>> import jax
+        >>> from jaxviz.param import fourier
+        >>> old = fourier((8, 8, 3))
+        >>> new = old.with_shape((12, 16, 3))
+        >>> new.decode(enlarge(old, new, old.init(jax.random.key(0)))).shape
+        (12, 16, 3)
+    """
+    before, after = known_shape(old), known_shape(new)
+    if before[2] != after[2]:
+        raise ArgumentError(f"Enlarging keeps the channels; got images of shape {before} and {after}.")
+    own = getattr(old, "enlarged", None)
+    if own is not None and type(new) is type(old):
+        return own(params, new)
+    return new.encode(resized(old.decode(params), after))
+
+
+def resized(image: Array, shape: Shape) -> Array:
+    """Return `image` at the height and width of `shape`, bicubic and clipped to [0, 1]; itself where it has them already."""
+    return image if image.shape[:2] == shape[:2] else jnp.clip(resize(image, shape[:2], "bicubic"), 0, 1)
+
+
+def as_base(base: Any, default: Callable[[], Param]) -> Param:
+    """Return the parameterisation that another one wraps: `base`, what the function `base` makes, or the default for None.
+
+    Raises:
+        ArgumentError: neither; or one whose samples are decoded together, which must be the outermost.
+    """
+    made = default() if base is None else base if isinstance(base, Param) or not callable(base) else base()
+    if not isinstance(made, Param):
+        raise ArgumentError(f"base must be a parameterisation such as fourier() or pixel(), got {base!r}.")
+    if hasattr(made, "decode_group"):
+        raise ArgumentError("shared(...) must be the outermost parameterisation: write shared(alpha()), not alpha(shared()).")
+    return cast(Param, made)
 
 
 def check_shape(shape: Sequence[int] | None) -> Shape | None:
@@ -100,9 +174,3 @@ def normal(key: Array, shape: Sequence[int]) -> Array:
     Drawn in a row and reshaped: XLA's CPU compiler takes many seconds over random numbers of four axes, and none over one.
     """
     return jax.random.normal(key, (math.prod(shape),), jnp.float32).reshape(shape)
-
-
-def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
-    """Return the parameters of `new` whose image is that of `params` of `old`, resized."""
-    image = jax.image.resize(old.decode(params), known_shape(new), "cubic")
-    return new.encode(jnp.clip(image, 0, 1))

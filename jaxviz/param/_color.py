@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._types import Array
+from jaxviz.param._base import Squash, clip_through, logit
 
 # Square root (by SVD) of the covariance of ImageNet's colours, as published with Lucid.
 _SQRT_COVARIANCE = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
@@ -44,3 +46,15 @@ def decorrelate(image: Array) -> Array:
         image: float32 (..., C). Returned as it is unless C is 3.
     """
     return _mix(jnp.asarray(image), DECORRELATE) if image.shape[-1] == 3 else image
+
+
+def to_image(signal: Array, decorrelated: bool, squash: Squash) -> Array:
+    """Return the image in [0, 1] of a signal around 0: `sigmoid(signal)`, or `0.5 + signal` clipped; colours first."""
+    signal = correlate(signal) if decorrelated else signal
+    return jax.nn.sigmoid(signal) if squash == "sigmoid" else clip_through(signal + 0.5)
+
+
+def to_signal(image: Array, decorrelated: bool, squash: Squash) -> Array:
+    """Return the signal whose image is `image`; the inverse of `to_image`."""
+    signal = logit(image) if squash == "sigmoid" else image - 0.5
+    return decorrelate(signal) if decorrelated else signal

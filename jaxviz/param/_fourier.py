@@ -11,18 +11,8 @@ import numpy as np
 
 from jaxviz._static import leaf
 from jaxviz._types import Array
-from jaxviz.param._base import (
-    Shape,
-    Squash,
-    check_image,
-    check_shape,
-    check_squash,
-    clip_through,
-    known_shape,
-    logit,
-    normal,
-)
-from jaxviz.param._color import correlate, decorrelate
+from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
+from jaxviz.param._color import to_image, to_signal
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +22,7 @@ class Fourier:
 
     sd: Array
     decay: Array
+    desaturation: Array
     shape: Shape | None = dataclasses.field(metadata=dict(static=True))
     decorrelate: bool = dataclasses.field(metadata=dict(static=True))
     squash: Squash = dataclasses.field(metadata=dict(static=True))
@@ -44,29 +35,36 @@ class Fourier:
         return self.sd * normal(key, (h, w // 2 + 1, c, 2))
 
     def decode(self, params: Array) -> Array:
-        return self._squashed(self._unsquashed(params))
+        return to_image(self._signal(params), self.decorrelate, self.squash)
 
     def project(self, params: Array) -> Array:
-        if self.squash == "sigmoid":
-            return params
-        return self._spectrum(jnp.clip(self._unsquashed(params) + 0.5, 0, 1) - 0.5)
+        return params if self.squash == "sigmoid" else self.encode(self.decode(params))
 
     def encode(self, image: Array) -> Array:
         image = check_image(image, known_shape(self))
-        return self._spectrum(logit(image) if self.squash == "sigmoid" else image - 0.5)
+        return self._spectrum(to_signal(image, self.decorrelate, self.squash))
 
-    def _squashed(self, image: Array) -> Array:
-        return jax.nn.sigmoid(image) if self.squash == "sigmoid" else clip_through(image + 0.5)
+    def enlarged(self, params: Array, new: Fourier) -> Array:
+        (h, w, _), (height, width, _) = known_shape(self), known_shape(new)
+        rows, columns = _interpolation(h, height), _interpolation(w, width)
+        # Products in full float32: a GPU's default would leave noise in the high frequencies that the picture lacks.
+        signal = jnp.einsum("hi,ijc,wj->hwc", rows, self._signal(params), columns, precision="highest")
+        return new.project(new._spectrum(signal))
 
-    def _unsquashed(self, params: Array) -> Array:
+    def _signal(self, params: Array) -> Array:
         h, w, _ = known_shape(self)
         scaled = params * self._scale()[:, :, None, None]
-        image = jnp.fft.irfft2(jax.lax.complex(scaled[..., 0], scaled[..., 1]), s=(h, w), axes=(0, 1)) / 4
-        return correlate(image) if self.decorrelate else image
+        signal = jnp.fft.irfft2(jax.lax.complex(scaled[..., 0], scaled[..., 1]), s=(h, w), axes=(0, 1)) / 4
+        return self._with_colours(signal, 1 / self.desaturation)
 
-    def _spectrum(self, image: Array) -> Array:
-        spectrum = 4 * jnp.fft.rfft2(decorrelate(image) if self.decorrelate else image, axes=(0, 1))
+    def _spectrum(self, signal: Array) -> Array:
+        spectrum = 4 * jnp.fft.rfft2(self._with_colours(signal, self.desaturation), axes=(0, 1))
         return jnp.stack([spectrum.real, spectrum.imag], -1) / self._scale()[:, :, None, None]
+
+    def _with_colours(self, signal: Array, factor: Array) -> Array:
+        if not self.decorrelate or signal.shape[-1] != 3:
+            return signal
+        return signal * jnp.stack([jnp.ones((), jnp.float32), factor, factor])
 
     def _scale(self) -> Array:
         h, w, _ = known_shape(self)
@@ -80,6 +78,7 @@ def fourier(
     *,
     sd: float = 0.01,
     decay: float = 2.0,
+    desaturation: float = 1.0,
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> Fourier:
@@ -92,6 +91,9 @@ def fourier(
         image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, real and
         imaginary)
 
+    `desaturation` divides the second and third decorrelated channel, so that colours move that much less than light
+    and dark.
+
     At the start the image is almost flat grey with decay 1, and faint clouds of colour with decay 2. An odd W has
     exactly W columns (Lucid makes one more and cuts it off). Parameters are real, so that any optimiser works on them.
 
@@ -100,11 +102,13 @@ def fourier(
         sd: standard deviation of the parameters at the start, at least 0.
         decay: how steeply high frequencies are scaled down: 0 not at all, 1 as 1/f (Lucid's). 2 lets units rise higher
             than 1 does, with half as much energy in fine detail, at a lower learning rate (`benchmarks/quality.py`).
+        desaturation: above 1 for paler colours, below 1 for stronger ones; at least 0.001. Only
+            decorrelated colours have it.
         decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, clipped to [0, 1] after every step.
 
     Raises:
-        ArgumentError: a wrong shape, sd, decay or squash; also from `init` and `decode`, where no shape is set.
+        ArgumentError: a wrong shape, sd, decay, desaturation or squash; also from `init` and `decode`, where no shape is set.
 
     Example:
         >>> import jax
@@ -113,4 +117,26 @@ def fourier(
         >>> params.shape, param.decode(params).shape
         ((4, 4, 3, 2), (4, 7, 3))
     """
-    return Fourier(leaf(sd, "sd", low=0), leaf(decay, "decay"), check_shape(shape), bool(decorrelate), check_squash(squash))
+    return Fourier(
+        leaf(sd, "sd", low=0),
+        leaf(decay, "decay"),
+        leaf(desaturation, "desaturation", low=1e-3),
+        check_shape(shape),
+        bool(decorrelate),
+        check_squash(squash),
+    )
+
+
+def _interpolation(few: int, many: int) -> np.ndarray:
+    """Return the matrix (many, few) that reads a periodic signal of `few` samples at `many`, by its trigonometric polynomial.
+
+    The same as padding the spectrum with zeros, the highest frequency of an even number shared by both its signs; but
+    samples are the centres of equal pixels, as in resizing. Where `many` is less, frequencies that fit no more are cut off.
+    """
+    at = (np.arange(many)[:, None] + 0.5) / many - (np.arange(few) + 0.5) / few  # in periods
+    top = min(few, many) / 2
+    k = np.arange(1, int(np.ceil(top)))
+    total = 1 + 2 * np.cos(2 * np.pi * at[..., None] * k).sum(-1)
+    if top == int(top):
+        total += np.cos(2 * np.pi * at * top)
+    return (total / few).astype(np.float32)

@@ -10,18 +10,8 @@ import jax.numpy as jnp
 
 from jaxviz._static import leaf
 from jaxviz._types import Array
-from jaxviz.param._base import (
-    Shape,
-    Squash,
-    check_image,
-    check_shape,
-    check_squash,
-    clip_through,
-    known_shape,
-    logit,
-    normal,
-)
-from jaxviz.param._color import correlate, decorrelate
+from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
+from jaxviz.param._color import to_image, to_signal
 
 
 @jax.tree_util.register_dataclass
@@ -42,22 +32,16 @@ class Pixel:
         return noise + 0.5 if self._plain else noise
 
     def decode(self, params: Array) -> Array:
-        if self._plain:
-            return params
-        image = correlate(params) if self.decorrelate else params
-        return jax.nn.sigmoid(image) if self.squash == "sigmoid" else clip_through(image + 0.5)
+        return params if self._plain else to_image(params, self.decorrelate, self.squash)
 
     def project(self, params: Array) -> Array:
         if self.squash == "sigmoid":
             return params
-        return jnp.clip(params, 0, 1) if self._plain else decorrelate(jnp.clip(correlate(params) + 0.5, 0, 1) - 0.5)
+        return jnp.clip(params, 0, 1) if self._plain else self.encode(self.decode(params))
 
     def encode(self, image: Array) -> Array:
         image = check_image(image, self.shape)
-        if self._plain:
-            return image
-        image = logit(image) if self.squash == "sigmoid" else image - 0.5
-        return decorrelate(image) if self.decorrelate else image
+        return image if self._plain else to_signal(image, self.decorrelate, self.squash)
 
     @property
     def _plain(self) -> bool:
