@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 from typing import Any, Protocol, cast
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxviz._errors import ArgumentError
 from jaxviz._static import leaf
-from jaxviz._types import Array
+from jaxviz._types import Array, ArrayLike
 
 
 class Transform(Protocol):
@@ -38,12 +39,14 @@ class Amount:
         return jnp.asarray(self.values)[whole(drawn, self.values.shape[0])]
 
 
-def amount(low: Any, high: Any, what: str, *, positive: bool = False) -> Amount:
+def amount(
+    low: Any, high: Any, what: str, *, least: float | None = None, most: float | None = None, positive: bool = False
+) -> Amount:
     """Return what two numbers, one number or a list of them say; `what` is their name in an error."""
     values = low if np.ndim(low) else [low, low if high is None else high]
     if np.ndim(low) and (high is not None or np.ndim(low) > 1 or len(low) == 0):
         raise ArgumentError(f"{what} takes two numbers or one list of at least one, got {low!r} and {high!r}.")
-    leaves = [leaf(value, what, low=0 if positive else None) for value in values]
+    leaves = [leaf(value, what, low=0 if positive else least, high=most) for value in values]
     if any(isinstance(value, jax.Array) for value in leaves):  # traced
         return Amount(jnp.stack(leaves), not np.ndim(low))
     if positive and min(leaves) <= 0:
@@ -53,7 +56,7 @@ def amount(low: Any, high: Any, what: str, *, positive: bool = False) -> Amount:
     return Amount(cast(Array, np.stack(leaves)), not np.ndim(low))
 
 
-def whole(uniform: Array, count: Array | int) -> Array:
+def whole(uniform: Array, count: ArrayLike | int) -> Array:
     """Return whole numbers from 0 to count - 1. (`jax.random.randint` would draw twice, and doubles the time to compile.)"""
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
@@ -68,3 +71,14 @@ def checked(image: Array) -> Array:
 def checked_fill(value: float, what: str = "fill") -> float:
     """Return a colour as a static number."""
     return float(leaf(value, what))
+
+
+def pixels(value: int, what: str, least: int) -> int:
+    """Return a static number of pixels; raise `ArgumentError` unless it is whole and at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ArgumentError(f"{what} must be a whole number, got {value!r}.") from None
+    if number < least:
+        raise ArgumentError(f"{what} must be at least {least}, got {number}.")
+    return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 from typing import cast
 
@@ -11,31 +10,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz._errors import ArgumentError
 from jaxviz._static import leaf
 from jaxviz._types import Array
-from jaxviz._warp import shift, warp
-from jaxviz.transforms._base import Amount, amount, checked, checked_fill, whole
+from jaxviz._warp import Size, shift, warp
+from jaxviz.transforms._base import Amount, amount, checked, checked_fill, pixels, whole
 
-_STILL = cast(Array, np.eye(2, dtype=np.float32))
-_HERE = cast(Array, np.zeros(2, np.float32))
+STILL = cast(Array, np.eye(2, dtype=np.float32))
+HERE = cast(Array, np.zeros(2, np.float32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Geometric:
-    """A motion on the endless canvas: a window that grows by `grow` on each side, and a random similarity."""
+    """A motion on the endless canvas: a window of perhaps another size, and a random similarity."""
 
     fill: float = dataclasses.field(metadata=dict(static=True))
 
-    grow = 0  # pixels added to each side of the window
     rigid = False  # whether it only moves by whole pixels
+    ends = False  # whether what it puts out of view is gone for the motions after it
+
+    def window(self, size: Size) -> Size:
+        """Return the size of the window where it was `size` before."""
+        return size
 
     def bounds(self) -> tuple[Array | float, Array | float]:
         """Return the largest factor of enlargement and the largest angle in degrees, the same for every draw."""
         return 1.0, 0.0
 
-    def motion(self, key: Array) -> tuple[Array, Array]:
-        """Draw `(matrix (2, 2), offset (2,))`: a point at p from the centre goes to `matrix @ p + offset`, in (row, column)."""
+    def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
+        """Draw `(matrix (2, 2), offset (2,))`, where the window was `size` before.
+
+        A point at p from the centre of that window goes to `matrix @ p + offset` from the centre of the new one; (row, column).
+        """
         raise NotImplementedError
 
     def __call__(self, key: Array, image: Array) -> Array:
@@ -47,11 +52,14 @@ class Geometric:
 class Pad(Geometric):
     """Made by `pad`."""
 
-    grow: int = dataclasses.field(metadata=dict(static=True))  # pyright: ignore[reportIncompatibleVariableOverride]
+    grow: int = dataclasses.field(metadata=dict(static=True))
     rigid = True
 
-    def motion(self, key: Array) -> tuple[Array, Array]:
-        return _STILL, _HERE
+    def window(self, size: Size) -> Size:
+        return size[0] + 2 * self.grow, size[1] + 2 * self.grow
+
+    def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
+        return STILL, HERE
 
 
 @jax.tree_util.register_dataclass
@@ -62,9 +70,9 @@ class Jitter(Geometric):
     distance: Array
     rigid = True
 
-    def motion(self, key: Array) -> tuple[Array, Array]:
+    def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         drawn = whole(jax.random.uniform(key, (2,), jnp.float32), self.distance + 1)
-        return _STILL, (drawn - self.distance // 2).astype(jnp.float32)
+        return STILL, (drawn - self.distance // 2).astype(jnp.float32)
 
 
 @jax.tree_util.register_dataclass
@@ -77,8 +85,8 @@ class Scale(Geometric):
     def bounds(self) -> tuple[Array | float, Array | float]:
         return jnp.max(self.amount.values), 0.0
 
-    def motion(self, key: Array) -> tuple[Array, Array]:
-        return _STILL * self.amount.draw(key), _HERE
+    def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
+        return STILL * self.amount.draw(key), HERE
 
 
 @jax.tree_util.register_dataclass
@@ -91,24 +99,26 @@ class Rotate(Geometric):
     def bounds(self) -> tuple[Array | float, Array | float]:
         return 1.0, jnp.max(jnp.abs(self.amount.values))
 
-    def motion(self, key: Array) -> tuple[Array, Array]:
+    def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         angle = self.amount.draw(key) * np.float32(np.pi / 180)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         # Counter-clockwise as seen, where rows point down: what is right of the centre (column +1) goes up (row -1).
-        return jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]), _HERE
+        return jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]), HERE
 
 
 def move(run: Sequence[Geometric], keys: Sequence[Array], image: Array) -> Array:
     """Apply one motion after the other as a single one."""
-    grow = sum(part.grow for part in run)
     h, w, _ = image.shape
-    size = (h + 2 * grow, w + 2 * grow)
-    matrix, offset = _STILL, _HERE
+    size = (h, w)
+    matrix, offset = STILL, HERE
     for part, key in zip(run, keys, strict=True):
-        m, o = part.motion(key)
+        m, o = part.motion(key, size)
+        size = part.window(size)
         matrix, offset = _product(m, matrix), _product(m, offset[:, None])[:, 0] + o
     if all(part.rigid for part in run):
-        return shift(image, jnp.asarray(offset).astype(jnp.int32) + grow, size, run[0].fill)
+        # From the corner, not from the centre: whole numbers, also where a centre lies between two pixels.
+        corner = offset + np.array([size[0] - h, size[1] - w], np.float32) / 2
+        return shift(image, jnp.round(corner).astype(jnp.int32), size, run[0].fill)
     factor, angle = 1.0, 0.0
     for part in run:
         f, a = part.bounds()
@@ -138,13 +148,7 @@ def pad(width: int, value: float = 0.5) -> Pad:
         >>> pad(2)(jax.random.key(0), jnp.ones((4, 5, 3))).shape
         (8, 9, 3)
     """
-    try:
-        width = operator.index(width)
-    except TypeError:
-        raise ArgumentError(f"The width of padding must be a whole number, got {width!r}.") from None
-    if width < 0:
-        raise ArgumentError(f"The width of padding must be at least 0, got {width}.")
-    return Pad(checked_fill(value, "value"), width)
+    return Pad(checked_fill(value, "value"), pixels(width, "The width of padding", 0))
 
 
 def jitter(distance: int, *, fill: float = 0.5) -> Jitter:

@@ -26,3 +26,43 @@ def standard() -> Compose:
         rotate([*range(-10, 11), 0, 0, 0, 0, 0]),
         jitter(4),
     )
+
+
+def all_stops() -> Compose:
+    """Lucid's strongest robustness ("breaking out all the stops"): scaling by 0.8 to 1.19, rotation, jitter by 8 and 2.
+
+    The factors (0.8, 0.81, ... 1.19) and angles (-10 to 9 degrees, -5 to 4 again, and -2 to 1 ten times more) are those of
+    Lucid's tutorial. It pads by 16, and its two jitters crop 8 + 2 again; ours keep the size and so the padding is 11.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> all_stops()(jax.random.key(0), jnp.ones((32, 32, 3))).shape
+        (54, 54, 3)
+    """
+    return compose(
+        pad(11, 0.5),
+        jitter(8),
+        scale([n / 100 for n in range(80, 120)]),
+        rotate([*range(-10, 10), *range(-5, 5), *(10 * [-2, -1, 0, 1])]),
+        jitter(2),
+    )
+
+
+def caricature() -> Compose:
+    """Lucid's transforms for caricatures and feature inversion: milder, and half of the draws are not scaled.
+
+    Factors 0.9, 0.95, 1.05, 1.1 and four times 1; angles -5 to 4 degrees and five times more 0. Lucid pads by 8, and its two
+    jitters crop 8 + 2 again; ours keep the size and so the padding is 3.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> caricature()(jax.random.key(0), jnp.ones((32, 32, 3))).shape
+        (38, 38, 3)
+    """
+    return compose(
+        pad(3, 0.5),
+        jitter(8),
+        scale([0.9, 0.95, 1.05, 1.1, 1, 1, 1, 1]),
+        rotate([*range(-5, 5), 0, 0, 0, 0, 0]),
+        jitter(2),
+    )
