@@ -18,7 +18,7 @@ ROWS = (
     {"ops"},
     {"models"},
     {"param"},
-    {"_warp"},
+    {"_blur", "_warp"},
     {"transforms"},
     {"regularizers"},
     {"objectives"},

@@ -1,0 +1,141 @@
+"""Colours: brightness, contrast, saturation and hue, and a random change of each channel."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._errors import ArgumentError
+from jaxviz._static import leaf
+from jaxviz._types import Array
+from jaxviz.transforms._base import checked
+
+_LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ColorJitter:
+    """Made by `color_jitter`."""
+
+    brightness: Array | None
+    contrast: Array | None
+    saturation: Array | None
+    hue: Array | None
+
+    def __call__(self, key: Array, image: Array) -> Array:
+        channels = checked(image).shape[-1]
+        if channels != 3 and not (self.saturation is None and self.hue is None):
+            raise ArgumentError(f"Saturation and hue are of RGB images (H, W, 3), got shape {image.shape}.")
+        drawn = jax.random.uniform(key, (4,), jnp.float32)
+        if self.brightness is not None:
+            image = jnp.clip(image * _factor(self.brightness, drawn[0]), 0, 1)
+        if self.contrast is not None:
+            image = _blend(image, _grey(image).mean(), _factor(self.contrast, drawn[1]))
+        if self.saturation is not None:
+            image = _blend(image, _grey(image), _factor(self.saturation, drawn[2]))
+        return image if self.hue is None else _turn_hue(image, self.hue * (2 * drawn[3] - 1))
+
+
+def color_jitter(
+    brightness: float | None = None, contrast: float | None = None, saturation: float | None = None, hue: float | None = None
+) -> ColorJitter:
+    """Change brightness, contrast, saturation and hue by random amounts, by torchvision's formulas and in this order.
+
+        brightness: clip(f x)
+        contrast:   clip(f x + (1 - f) m)      m: the mean of the grey image
+        saturation: clip(f x + (1 - f) g)      g: the grey image, 0.2989 R + 0.587 G + 0.114 B
+        hue:        the hue turned by t of the circle
+
+    with `f` drawn uniformly from max(0, 1 - amount) to 1 + amount, `t` from -hue to hue, and values clipped to [0, 1].
+    (torchvision's `ColorJitter` also draws the order.) Where a value is clipped its gradient is 0; the hue of a grey pixel is
+    undefined, and its gradient is that of its brightness.
+
+    Args:
+        brightness: at least 0, traced. None leaves it alone and out of the program; so do the others.
+        contrast: at least 0, traced. Grey is the mean over channels where there are not 3.
+        saturation: at least 0, traced; RGB images only.
+        hue: from 0 to 0.5, traced; RGB images only.
+
+    Raises:
+        ArgumentError: an amount out of range; saturation or hue of an image that is not RGB.
+
+    Example:
+        >>> color_jitter(0.2, 0.2, 0.2, 0.05)(jax.random.key(0), jnp.full((6, 5, 3), 0.5)).shape
+        (6, 5, 3)
+    """
+    given = (
+        ("brightness", brightness, None),
+        ("contrast", contrast, None),
+        ("saturation", saturation, None),
+        ("hue", hue, 0.5),
+    )
+    return ColorJitter(*(None if value is None else leaf(value, what, low=0, high=high) for what, value, high in given))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class ColorShift:
+    """Made by `color_shift`."""
+
+    shift: Array
+    gain: Array
+
+    def __call__(self, key: Array, image: Array) -> Array:
+        shift, gain = jax.random.uniform(key, (2 * checked(image).shape[-1],), jnp.float32, -1, 1).reshape(2, -1)
+        return 0.5 + (image - 0.5) * jnp.exp(self.gain * gain) + self.shift * shift
+
+
+def color_shift(shift: float, gain: float) -> ColorShift:
+    """Change the mean and the contrast of every channel alone: `0.5 + (x - 0.5) exp(g) + s`.
+
+    `s` is drawn uniformly from -shift to shift and `g` from -gain to gain, for each channel; the result is not clipped. The
+    ColorShift of Plug-In Inversion (Ghiasi et al. 2022), which takes 1 for both, in units of normalised images: a shift of
+    about 0.23 here, ImageNet's standard deviation.
+
+    Args:
+        shift: the most that a channel's values move, at least 0, traced.
+        gain: the largest logarithm of the factor, at least 0, traced.
+
+    Raises:
+        ArgumentError: a negative amount.
+
+    Example:
+        >>> color_shift(0.2, 0.5)(jax.random.key(0), jnp.ones((6, 5, 3))).shape
+        (6, 5, 3)
+    """
+    return ColorShift(leaf(shift, "shift", low=0), leaf(gain, "gain", low=0))
+
+
+def _factor(amount: Array, drawn: Array) -> Array:
+    low = jnp.maximum(1 - amount, 0)
+    return low + drawn * (1 + amount - low)
+
+
+def _blend(image: Array, other: Array, factor: Array) -> Array:
+    return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
+
+
+def _grey(image: Array) -> Array:
+    if image.shape[-1] != 3:
+        return image.mean(-1, keepdims=True)
+    return (image * _LUMA).sum(-1, keepdims=True)
+
+
+def _turn_hue(image: Array, turn: Array) -> Array:
+    """Turn the hue of an RGB image by a part of the circle, keeping the largest and the smallest value of each pixel."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    high = jnp.maximum(jnp.maximum(red, green), blue)
+    chroma = high - jnp.minimum(jnp.minimum(red, green), blue)
+    width = jnp.where(chroma == 0, 1, chroma)  # grey: no hue, and no infinite gradient
+    sector = jnp.where(high == green, 2 + (blue - red) / width, 4 + (red - green) / width)
+    hue = jnp.where(high == red, (green - blue) / width, sector) + 6 * turn  # in sixths of the circle
+
+    def channel(place: Array) -> Array:
+        place = place - 6 * jnp.floor(place / 6)  # several times as fast as `% 6` on CPU
+        return high - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
+
+    return jnp.stack([channel(hue + 5), channel(hue + 3), channel(hue + 1)], -1)
