@@ -130,8 +130,10 @@ def test_wrong_use_is_two(run, arguments: tuple[str, ...], tmp_path: Path, monke
 def test_a_result_is_replaced_only_when_asked(run, tmp_path: Path) -> None:
     call = ("visualize", "tiny", "conv1:0", "--out", tmp_path, *QUICK)
     assert run(*call).exit_code == 0
-    again = run(*call)
-    assert again.exit_code == 1 and "--overwrite" in again.stderr
+    made = (tmp_path / "images.npy").stat().st_mtime_ns
+    assert run(*call).exit_code == 0 and (tmp_path / "images.npy").stat().st_mtime_ns == made, "it was there already"
+    other = run(*call, "--seed", 1)
+    assert other.exit_code == 1 and "--overwrite" in other.stderr and "seed is 0 there and 1 here" in other.stderr
     assert run(*call, "--seed", 1, "--overwrite").exit_code == 0
     assert load_result(tmp_path).settings["seed"] == 1
 
@@ -194,9 +196,11 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     finally:
         running.kill()
     assert running.returncode == 130, errors
-    kept = load_result(out)
-    assert 0 < len(kept) < 12 and f"{len(kept)} of 12 images were finished" in errors.decode()
-    assert (out / "contact_sheet.png").is_file()
+    kept = len(list((out / "parts").glob("*.npz")))
+    assert 0 < kept < 12 and f"{kept} of 12 images were finished and are in {out}" in errors.decode()
+    assert len(list(out.glob("*.png"))) == kept and "the same command again continues" in errors.decode()
+    with pytest.raises(jaxviz.SaveError, match="not finished"):
+        load_result(out)
 
 
 @pytest.mark.skipif(not Path(ROOT, "weights", "resnet18-imagenette.safetensors").is_file(), reason="not trained yet")

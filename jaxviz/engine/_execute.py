@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxviz._errors import ArgumentError
+from jaxviz._errors import ArgumentError, MemoryLimitError
 from jaxviz._types import PyTree
 from jaxviz.engine import _ascent
 from jaxviz.engine._ascent import BLOCK, Recipe, Unit
@@ -21,6 +24,10 @@ from jaxviz.engine._plan import Plan, make_plan, units_per_device
 
 AXIS = "units"
 CALLS = 4  # steps between two reports of progress where each step is a call
+TOO_SMALL = (
+    "A device has too little memory for one unit of {samples} images. Ask for fewer samples, a smaller size or a smaller "
+    "network, or close what else uses the device."
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,15 @@ class Chunk:
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
-    """Return a one-axis mesh of the first `devices` devices, or of all of them."""
-    available = jax.devices()
+    """Return a one-axis mesh of the first `devices` devices, or of all of them: of this process, if there are several."""
+    available = jax.local_devices()
     if devices is not None and not 1 <= devices <= len(available):
         raise ArgumentError(f"Expected 1 to {len(available)} devices, as many as JAX sees here; got {devices}.")
-    return jax.make_mesh((devices or len(available),), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:devices])
+    return _line(available[:devices])
+
+
+def _line(devices: Sequence[Any]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))  # any order will do: devices never talk to each other
 
 
 def run(
@@ -63,8 +74,11 @@ def run(
     precision: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     compiled_loop: bool | None = None,
+    skip: Callable[[int, int], bool] = lambda first, stop: False,
 ) -> Iterator[Chunk]:
     """Yield the units of work, finished, a chunk at a time and in order.
+
+    A chunk for which a device has too little memory is halved, with a warning, until it fits.
 
     Args:
         recipe: what all units share; replicated on every device.
@@ -77,24 +91,66 @@ def run(
         compiled_loop: whether the steps of a block are one compiled loop or calls of a compiled step. None for a loop except
             on CPU, where XLA runs convolutions inside a loop at less than half their speed (ResNet-18 at 128 pixels: 106 ms
             of processor time a step and image, and 48 outside).
+        skip: whether the units `first` to `stop` are finished already; such a chunk is neither computed nor yielded.
+
+    Raises:
+        ArgumentError: no device of the mesh is this process's.
+        MemoryLimitError: a device has too little memory for one unit.
     """
     mesh = mesh or make_mesh()
-    mesh = Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
+    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if not local:
+        raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
+    mesh = _line(local)
     loop = mesh.devices.flat[0].platform != "cpu" if compiled_loop is None else compiled_loop
     total, samples = units.keys.shape[:2]
     context = partial(jax.default_matmul_precision, precision) if precision else contextlib.nullcontext
     with context():  # entered for each call and never held over a yield: it is the thread's, not the generator's
         recipe = jax.device_put(recipe, NamedSharding(mesh, P()))
         per_device = chunk and -(-chunk // mesh.size)
-        per_device = per_device or units_per_device(samples, mesh.devices.flat[0], partial(_memory, recipe, units, mesh))
+        per_device = per_device or _choose(recipe, units, mesh)
     plan = make_plan(total, per_device, mesh.size)
-    tell = _reporter(plan, samples, steps, progress)
-    for first in plan.starts:
+    clock = _Clock(total, samples, steps, progress)
+    left = _left(plan, 0, skip)
+    while left:
+        first, size = left[0], plan.chunk
         with context():
-            part = jax.device_put(_rows(units, first, plan.chunk), NamedSharding(mesh, P(AXIS)))
-            done = _run_chunk(mesh, recipe, part, steps, loop, partial(tell, first))
-        keep = min(plan.chunk, total - first)
+            tell = partial(clock.tell, first, size, size * (len(left) - 1))
+            done = _try_chunk(mesh, recipe, partial(_rows, units, first, size), steps, loop, tell)
+        if done is None:
+            if size == mesh.size:
+                raise MemoryLimitError(TOO_SMALL.format(samples=samples))
+            plan = Plan(total, size // mesh.size // 2 * mesh.size)
+            warnings.warn(f"Too little memory for {size} units at once: trying {plan.chunk}.", stacklevel=2)
+            left = _left(plan, first, skip)
+            continue
+        keep = min(size, total - first)
         yield Chunk(first, *(array[:keep] for array in done))
+        left.pop(0)
+
+
+def _left(plan: Plan, first: int, skip: Callable[[int, int], bool]) -> list[int]:
+    """Return where the chunks begin that are to be computed, from unit `first` on."""
+    return [a for a in range(first, plan.units, plan.chunk) if not skip(a, min(a + plan.chunk, plan.units))]
+
+
+def _try_chunk(
+    mesh: Mesh, recipe: Recipe, rows: Callable[[], Unit], steps: int, loop: bool, tell: Callable[[int], None]
+) -> tuple[np.ndarray, ...] | None:
+    """Return what `_run_chunk` does, or None where a device has too little memory, when compiling or running.
+
+    Nothing of the failed chunk is left after the return: its arrays were the frames' that are gone.
+    """
+    try:
+        return _run_chunk(mesh, recipe, jax.device_put(rows(), NamedSharding(mesh, P(AXIS))), steps, loop, tell)
+    except jax.errors.JaxRuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)  # at the start, except where the compiler's autotuner passes it on
 
 
 def _run_chunk(
@@ -156,6 +212,16 @@ def _rows(units: Unit, first: int, chunk: int) -> Unit:
     return jax.tree.map(lambda leaf: leaf[rows], units)
 
 
+def _choose(recipe: Recipe, units: Unit, mesh: Mesh) -> int:
+    """Return how many units a device should hold: one, where not even the trial programs can be compiled."""
+    try:
+        return units_per_device(units.keys.shape[1], mesh.devices.flat[0], partial(_memory, recipe, units, mesh))
+    except jax.errors.JaxRuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return 1
+
+
 def _memory(recipe: Recipe, units: Unit, mesh: Mesh, per_device: int) -> int:
     """Return the bytes that the compiled program needs on one device for so many units."""
     part = jax.device_put(_rows(units, 0, per_device * mesh.size), NamedSharding(mesh, P(AXIS)))
@@ -166,20 +232,27 @@ def _memory(recipe: Recipe, units: Unit, mesh: Mesh, per_device: int) -> int:
     return analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
 
 
-def _reporter(plan: Plan, samples: int, steps: int, report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
-    """Return what is told `(first unit of the chunk, its steps done)`; the first block, which compiles, only sets the clock."""
-    origin: list[tuple[float, int]] = []
+class _Clock:
+    """Reports progress; the first block, which compiles, only sets the clock."""
 
-    def tell(first: int, step: int) -> None:
-        if report is None:
+    def __init__(self, units: int, samples: int, steps: int, report: Callable[[Progress], None] | None) -> None:
+        self._units, self._samples, self._steps, self._report = units, samples, steps, report
+        self._origin = 0.0
+        self._counted = -1  # unit-steps since then
+        self._before = 0  # steps of the chunk at the last report
+
+    def tell(self, first: int, size: int, rest: int, step: int) -> None:
+        """Report `step` of the chunk of `size` units at `first`, after which `rest` units are to be computed."""
+        if self._report is None:
             return
-        now, done = time.perf_counter(), first * steps + plan.chunk * step
-        if not origin:
-            origin.append((now, done))
-        seconds, counted = now - origin[0][0], done - origin[0][1]
-        speed = counted / seconds if counted else 0.0  # unit-steps a second
-        left = (plan.chunk * len(plan.starts) * steps - done) / speed if speed else float("inf")
-        finished = min(plan.units, first + (plan.chunk if step == steps else 0)) * samples
-        report(Progress(finished, plan.units * samples, step, steps, speed * samples / steps, left))
-
-    return tell
+        now, last = time.perf_counter(), step == self._steps
+        if self._counted < 0:
+            self._origin, self._counted = now, 0
+        else:
+            self._counted += size * (step - self._before)
+        self._before = 0 if last else step
+        speed = self._counted / (now - self._origin) if self._counted else 0.0  # unit-steps a second
+        left = (size * (self._steps - step) + rest * self._steps) / speed if speed else math.inf
+        finished = min(self._units, first + (size if last else 0)) * self._samples
+        rate = speed * self._samples / self._steps
+        self._report(Progress(finished, self._units * self._samples, step, self._steps, rate, left))
