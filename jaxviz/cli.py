@@ -145,7 +145,9 @@ def visualize(
             "logit (all classes). `jaxviz layers` lists the layers.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures, the contact sheet and the arrays.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the pictures, the contact sheet and the arrays; continued if begun.")
+    ],
     samples: Annotated[int, typer.Option(min=1, help="Images per unit, each from its own random start.")] = 1,
     steps: Annotated[int, typer.Option(min=0, help="Steps of gradient ascent.")] = 256,
     size: Annotated[
@@ -171,7 +173,9 @@ def visualize(
     class_names: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line, for weights that bring none.")
     ] = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Devices to use; all of them if not given. On CPU: cores.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices to use, in each process; all of them if not given. On CPU: cores.")
+    ] = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Units at a time; chosen for the machine if not given.")] = None,
     precision: Annotated[
         Precision, typer.Option(help="Of convolutions on GPU and TPU; highest is full float32.")

@@ -117,6 +117,8 @@ def test_wrong_targets_are_one_line_before_any_work(run, tmp_path: Path, target:
         ("visualize", "tiny", "conv1:0", "--out", "x", "--regularizer", "l3=1"),
         ("visualize", "tiny", "conv1:0", "--out", "x", "--regularizer", "l2"),
         ("visualize", "tiny", "conv1:0", "--out", "x", "--param", "wavelet"),
+        ("visualize", "tiny", "conv1:0", "--out", "x", "--coordinator", "127.0.0.1:1"),
+        ("visualize", "tiny", "conv1:0", "--out", "x", "--distributed", "--process-id", "1"),
         ("models", "resnet18"),
         ("nonsense",),
     ],
@@ -141,6 +143,12 @@ def test_a_result_is_replaced_only_when_asked(run, tmp_path: Path) -> None:
 def test_too_many_devices(run, tmp_path: Path) -> None:
     done = run("visualize", "tiny", "conv1:0", "--out", tmp_path / "out", *QUICK, "--devices", 99)
     assert done.exit_code == 1 and "99" in done.stderr
+
+
+def test_joining_nobody_is_one_line(run, tmp_path: Path) -> None:
+    done = run("visualize", "tiny", "conv1:0", "--out", tmp_path / "out", *QUICK, "--distributed")
+    assert done.exit_code == 1 and done.stderr.startswith("jaxviz: Cannot join the other processes")
+    assert "Traceback" not in done.output and not (tmp_path / "out").exists()
 
 
 def test_layers(run) -> None:

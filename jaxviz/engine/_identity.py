@@ -85,7 +85,7 @@ def _array(value: Any) -> Any:
     array = np.asarray(value)
     if array.size <= _SMALL:  # a float32 as people write it, not with the digits of a float64
         return array.astype(str).astype(float).tolist() if array.dtype.kind == "f" else array.tolist()
-    return f"{array.dtype}{list(array.shape)} {_digest(np.ascontiguousarray(array).data.cast('B'))}"
+    return f"{array.dtype}{list(array.shape)} {_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)}"
 
 
 def _function(value: Any) -> Any:

@@ -207,6 +207,8 @@ class Store:
         if run is not None:
             self._check(run)
             self._sweep(names)
+            if self.is_finished:  # and killed before the parts were removed
+                remove_run(self.folder)
             return
         refuse_existing(self.folder, [] if overwrite else [ARRAYS, RUN, IMAGES, RECORD, SHEET, PARTS, *names])
         units = zip(chain(*self._labels), chain(*self._files), strict=True)

@@ -107,6 +107,12 @@ def test_a_process_that_stopped_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(jv.visualize(tiny_model(), TARGETS, steps=8, size=16, chunk=2, out=tmp_path)) == 8
 
 
+def test_a_mesh_is_cut_to_the_devices_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    with pytest.raises(jv.ArgumentError, match="device of process 1"):
+        jv.visualize(tiny_model(), "relu_1:0", steps=1, size=16, mesh=jv.make_mesh(1))
+
+
 def test_several_processes_need_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jax.process_count", lambda: 2)
     with pytest.raises(jv.ArgumentError, match="out="):

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -74,9 +75,12 @@ def test_the_folder_holds_what_save_writes_and_the_images_stay_there(whole: jv.R
 
 def test_a_finished_run_is_returned_at_once(whole: jv.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "0-0-2.npz").write_text("of a run that was killed before it removed its parts")
     monkeypatch.setattr(jv.engine, "run", None)
     monkeypatch.setattr("jaxviz._visualize.sample_keys", None)
     assert_same(draw(tmp_path, chunk=5, mesh=jv.make_mesh(2), progress=print), whole)
+    assert not (tmp_path / "parts").exists()
     parts = list(jv.iter_visualize(tiny_model(), TARGETS, out=tmp_path, **OPTIONS))
     assert [len(part) for part in parts] == [7, 2] and all(on_disk(part.images) for part in parts)
     assert parts[1].settings["objective"] == ["logit:church", "logit:golf ball"]
@@ -165,6 +169,7 @@ def test_functions_are_known_by_their_code_and_what_they_close_over() -> None:
     assert text(code_a) != text(code_b)
     assert text(closing(1.0)) == text(closing(1.0)) != text(closing(2.0))
     assert text(closing(np.zeros(20))) != text(closing(np.arange(20)))  # type: ignore[arg-type]
+    assert text(closing(jnp.zeros(20, jnp.bfloat16))) != text(closing(jnp.ones(20, jnp.bfloat16)))  # type: ignore[arg-type]
     assert "0x" not in text(partial(code_a, images=object()))
 
 
