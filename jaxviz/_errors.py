@@ -42,6 +42,10 @@ class SaveError(JaxvizError):
     """A result that could not be written or read back."""
 
 
+class MemoryLimitError(JaxvizError, MemoryError):
+    """A device has too little memory for a single unit of work."""
+
+
 def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
     """Return `" Did you mean 'a', 'b'?"`, or an empty string where nothing is near.
 

@@ -12,7 +12,7 @@ from typing import IO
 from jaxviz._types import StrPath
 
 
-def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object]) -> Path:
+def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object], *, durable: bool = False) -> Path:
     """Let `write` fill a temporary file beside `path`, then move it there in one step.
 
     A reader sees the old file or the whole new one, also after a crash or a full disk. Missing folders are created.
@@ -20,6 +20,7 @@ def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object]) -> Pat
     Args:
         path: Where the file goes.
         write: Called once with the open binary file.
+        durable: Wait until the disk has it, so that not even a power cut leaves an empty file of that name.
 
     Raises:
         OSError: The folder or file cannot be written; the temporary file is gone and an old file is untouched.
@@ -30,6 +31,9 @@ def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object]) -> Pat
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes the file private; give it the rights that open() would have given it.
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, cast
@@ -16,14 +17,14 @@ from jax.sharding import Mesh
 from jaxviz import engine, objectives, transforms
 from jaxviz._errors import ArgumentError
 from jaxviz._static import as_static, as_tree
-from jaxviz._types import Array, ArrayLike
+from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.engine import Progress, Recipe, Stage, Unit
 from jaxviz.models import Model, calls_through_ops, from_function
 from jaxviz.objectives import Objective
 from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
-from jaxviz.result import Result, concatenate
+from jaxviz.result import ARRAY_NAMES, Result, concatenate, load_result
 from jaxviz.transforms import Transform
 
 _OCTAVE = 1.4  # between one scale and the next
@@ -31,14 +32,17 @@ Objectives = Objective | str | Callable | Sequence["Objective | str | Callable"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `visualize`; `result` holds the units that were finished, or is None."""
+    """Ctrl-C during `visualize`; `result` holds the units that were finished, or is None; with `out=` the folder does."""
 
-    def __init__(self, result: Result | None) -> None:
-        super().__init__(f"{0 if result is None else len(result.labels)} units were finished: see the exception's .result")
+    def __init__(self, result: Result | None, finished: int = 0, out: StrPath | None = None) -> None:
+        where = "see the exception's .result" if out is None else f"they are in '{out}', and the same call again continues"
+        super().__init__(f"{finished} units were finished: {where}")
         self.result = result
 
 
-def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **options: Any) -> Result:
+def visualize(
+    model: Model | Callable[[Array], Array], objective: Objectives, *, out: StrPath | None = None, **options: Any
+) -> Result:
     """Render the images that maximise objectives, many units and samples at once.
 
     Args:
@@ -46,6 +50,10 @@ def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **
             one layer is named `"output"`.
         objective: an objective (`jv.channel("layer3", range(256))`), a string (`"layer4:3,9,20-31"`, `"logit:golf ball"`), a
             function `(activations, images) -> (S,)`, or a list of these, each a program of its own.
+        out: a folder that keeps what is finished and takes the result in the end: its arrays, a picture of each image and a
+            contact sheet, as `Result.save` writes them. Killed at any moment, the same call again continues, with any chunk and
+            devices; once finished, it returns the result at once. Memory stays flat: the result's images are read from the disk
+            where they are looked at. (The disk holds them twice while the result is put together.)
         **options: as for `iter_visualize`.
 
     Returns:
@@ -58,19 +66,28 @@ def visualize(model: Model | Callable[[Array], Array], objective: Objectives, **
 
     Raises:
         ArgumentError: an argument is wrong; the message says what was expected.
-        Interrupted: Ctrl-C; its `result` keeps the units that were finished.
+        SaveError: `out` cannot be written, is full, or holds a run with other settings.
+        MemoryLimitError: a device has too little memory for one unit. Chunks that are too large are halved, with a warning.
+        Interrupted: Ctrl-C; its `result` keeps the units that were finished, or `out` does.
+
+    Many machines: call `jax.distributed.initialize()` in every process, as JAX describes it for SLURM, TPU pods and others,
+    then this with an `out` on a file system that all share. Every process computes its share of every objective's units on its
+    own devices, sends nothing to the others, and returns the whole result. A process that stops stops the run, which then
+    continues with any number of processes.
 
     Example:
         >>> result = jaxviz.visualize(jaxviz.load(), "logit:golf ball,church", steps=64)
         >>> result.save("out")
     """
     parts: list[Result] = []
+    finished = 0
     try:
-        for part in iter_visualize(model, objective, **options):
-            parts.append(part)
+        for part in iter_visualize(model, objective, out=out, **options):
+            finished += len(part)
+            parts += [part] if out is None else []
     except KeyboardInterrupt:
-        raise Interrupted(concatenate(parts) if parts else None) from None
-    return concatenate(parts)
+        raise Interrupted(concatenate(parts) if parts else None, finished, out) from None
+    return concatenate(parts) if out is None else load_result(out)
 
 
 def iter_visualize(
@@ -96,8 +113,13 @@ def iter_visualize(
     chunk: int | None = None,
     precision: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    out: StrPath | None = None,
+    overwrite: bool = False,
 ) -> Iterator[Result]:
     """Like `visualize`, but yield each chunk of units as it is finished, so that nothing finished is lost.
+
+    With `out`, chunks that are in the folder already are yielded too, in their place. Of several processes each yields the
+    units that are its share.
 
     Args:
         model: as in `visualize`.
@@ -127,6 +149,8 @@ def iter_visualize(
         precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every
             platform); None for the platform's default.
         progress: called with a `Progress` after every block of steps.
+        out: as in `visualize`.
+        overwrite: start anew, whatever run or result `out` holds.
     """
     if not isinstance(model, Model):
         model = from_function(model)
@@ -154,6 +178,7 @@ def iter_visualize(
         "scales": [list(s) for s in sizes],
         "restarts": restarts,
         "views": views,
+        "snapshots": looks,
         "seed": seed,
         "start": None if start is None else list(np.shape(start)),
         "learning_rate": float(learning_rate),
@@ -174,22 +199,43 @@ def iter_visualize(
         ops=ops or (REDIRECTED if calls_through_ops(model) else EXACT),
         views=int(views),
     )
-    for one, images in zip(bound, starts, strict=True):
-        labels = one.labels(model)
-        keys = sample_keys(seed, objectives.work_ids(one, model), restarts * samples).reshape(-1, restarts, samples)
-        stages = []
-        for at, count in zip(sizes, _divide(steps, len(sizes)), strict=True):
-            here = one if at == (height, width) else one.at_size(model, (height, width), at).bind(model, at)
-            each, rest = objectives.partition(here)
-            program = recipe(param=param.with_shape((*at, len(model.mean))), objective=rest, layers=one.layers())
-            first = None if images is None else jnp.asarray(objectives.fitted(images, model, at))
-            stages.append(Stage(program, Unit(each, keys, first), count))
-        options = {"snapshots": looks, "mesh": mesh, "chunk": chunk, "precision": precision, "progress": progress}
-        for part in engine.run(stages, **options):
-            names = labels[part.first : part.first + len(part.images)]
-            about = settings | {"objective": list(labels)}
-            seen = part.snapshots if looks else None
-            yield Result(part.images, part.scores, part.history, names, about, engine.diagnose(part), seen)
+    labels = [one.labels(model) for one in bound]
+    details = [settings | {"objective": list(names)} for names in labels]
+    store = None
+    if out is not None:
+        made = {"param": param, "start": start, "objectives": list(bound), **recipe.keywords}
+        store = engine.Store(out, _identity(model, made, settings), labels, details, samples, overwrite=overwrite)
+        if store.is_finished:
+            yield from store.results()
+            return
+    elif jax.process_count() > 1:
+        raise ArgumentError(f"With {jax.process_count()} processes, give out=, a folder that all of them share.")
+    run = partial(engine.run, snapshots=looks, mesh=mesh, chunk=chunk, precision=precision, progress=progress)
+    with store or contextlib.nullcontext():
+        for number, (one, images) in enumerate(zip(bound, starts, strict=True)):
+            keys = sample_keys(seed, objectives.work_ids(one, model), restarts * samples).reshape(-1, restarts, samples)
+            stages = []
+            for at, count in zip(sizes, _divide(steps, len(sizes)), strict=True):
+                here = one if at == (height, width) else one.at_size(model, (height, width), at).bind(model, at)
+                each, rest = objectives.partition(here)
+                program = recipe(param=param.with_shape((*at, len(model.mean))), objective=rest, layers=one.layers())
+                first = None if images is None else jnp.asarray(objectives.fitted(images, model, at))
+                stages.append(Stage(program, Unit(each, keys, first), count))
+            for part in (
+                engine.run(stages, **options) if store is None else store.run(number, stages, partial(engine.run, **options))
+            ):
+                arrays = {name: getattr(part, name) for name in ARRAY_NAMES}
+                yield Result(
+                    **arrays, labels=labels[number][part.first : part.first + len(part.images)], settings=details[number]
+                )
+        if store is not None:
+            store.finish()
+
+
+def _identity(model: Model, made: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that decides what the images are: of a kept run, only the same may continue it."""
+    named = {"weights": engine.digest(jax.tree.leaves(model)), "network": engine.digest(model.graphdef)}
+    return {**settings, **{name: engine.describe(value) for name, value in made.items() if name != "model"}, **named}
 
 
 def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:

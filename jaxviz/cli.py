@@ -21,10 +21,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from typer.core import TyperGroup
 
 import jaxviz
-from jaxviz import objectives, param, regularizers
+from jaxviz import engine, objectives, param, regularizers
 from jaxviz._errors import ArgumentError, JaxvizError
 from jaxviz.models import verify as verify_models
-from jaxviz.result import ResultWriter, versions
+from jaxviz.result import versions
 
 _MODEL_HELP = "A network of `jaxviz models`, such as resnet18-imagenette (bundled) or resnet50."
 _WEIGHTS_HELP = "A file (.pth, .pt, .safetensors), or the name of torchvision's weights (IMAGENET1K_V1, ...)."
@@ -145,7 +145,9 @@ def visualize(
             "logit (all classes). `jaxviz layers` lists the layers.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures, the contact sheet and the arrays.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for the pictures, the contact sheet and the arrays; continued if begun.")
+    ],
     samples: Annotated[int, typer.Option(min=1, help="Images per unit, each from its own random start.")] = 1,
     steps: Annotated[int, typer.Option(min=0, help="Steps of gradient ascent.")] = 256,
     size: Annotated[
@@ -171,30 +173,45 @@ def visualize(
     class_names: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line, for weights that bring none.")
     ] = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Devices to use; all of them if not given. On CPU: cores.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Devices to use, in each process; all of them if not given. On CPU: cores.")
+    ] = None,
     chunk: Annotated[int | None, typer.Option(min=1, help="Units at a time; chosen for the machine if not given.")] = None,
     precision: Annotated[
         Precision, typer.Option(help="Of convolutions on GPU and TPU; highest is full float32.")
     ] = Precision.default,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is in the folder already.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew, whatever run or result the folder holds.")
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of several processes: where process 0 is found by all.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="With --coordinator: how many there are.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="With --coordinator: which one this is, from 0.")] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Several processes that find each other: on SLURM, TPU pods, under Open MPI.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
 ) -> None:
     """Render what units, layers or classes respond to most.
 
-    Every finished chunk is saved at once, so Ctrl-C keeps what is finished.
+    Every finished chunk is saved at once: stopped in whatever way, the same command again continues.
 
     Example: jaxviz visualize resnet18-imagenette logit layer4:0-15 --size 128 --out out
+
+    On several machines, with a folder that all share: `srun jaxviz visualize ... --distributed` on SLURM, the same
+    command in every process on a TPU pod, or each with --coordinator HOST:PORT --processes N --process-id I.
     """
     _use_cpu_devices(devices)
+    _join(coordinator, processes, process_id, distributed)
+    quiet = quiet or jax.process_index() != 0
     penalties = [_regularizer(text) for text in regularizer or ()]
     pixels = _size(size)
-    writer = ResultWriter(out, overwrite=overwrite)
     network = jaxviz.load(model, weights=weights, class_names=_lines(class_names), progress=not quiet)
     counts = [len(objectives.parse(t).bind(network, pixels or network.input_size).labels(network)) for t in targets]
     start, done, total = time.perf_counter(), 0, sum(counts) * samples
-    interrupted = False
     try:
-        with _Bar([count * samples for count in counts], quiet) as bar:
+        with _Bar([len(engine.share(i, count)) * samples for i, count in enumerate(counts)], quiet) as bar:
             for part in jaxviz.iter_visualize(
                 network,
                 targets,
@@ -210,22 +227,21 @@ def visualize(
                 chunk=chunk,
                 precision=None if precision is Precision.default else precision.value,
                 progress=bar.report,
+                out=out,
+                overwrite=overwrite,
             ):
-                writer.add(part)
                 bar.finished(part.scores.size)
                 done += part.scores.size
     except KeyboardInterrupt:
-        interrupted = True
-    if done:
-        writer.close()
-    if interrupted:
-        kept = f", {done} of {total} images were finished" + (f" and are in {out}" if done else "")
-        typer.echo(f"jaxviz: interrupted{kept}", err=True)
-        raise typer.Exit(130)
+        kept = f"{done} of {total} images were finished" + (
+            f" and are in {out}: the same command again continues" if done else ""
+        )
+        typer.echo(f"jaxviz: interrupted, {kept}", err=True)
+        raise typer.Exit(130) from None
     if not quiet:
         sheet = out / "contact_sheet.png"
         where = sheet if sheet.exists() else out
-        typer.echo(f"{done} images of {sum(counts)} units in {time.perf_counter() - start:.0f} s: {where}")
+        typer.echo(f"{total} images of {sum(counts)} units in {time.perf_counter() - start:.0f} s: {where}")
 
 
 class _Bar:
@@ -276,6 +292,18 @@ def _use_cpu_devices(count: int | None) -> None:
         jax.config.update("jax_num_cpu_devices", count or cores)
     except RuntimeError:
         pass
+
+
+def _join(coordinator: str | None, processes: int | None, process_id: int | None, distributed: bool) -> None:
+    """Join the other processes of a run on several machines, before JAX looks at any device."""
+    given = [option is not None for option in (coordinator, processes, process_id)]
+    if any(given) and (distributed or not all(given)):
+        raise typer.BadParameter("give --coordinator, --processes and --process-id together, or --distributed alone.")
+    if distributed or all(given):
+        try:
+            jax.distributed.initialize(coordinator, processes, process_id)
+        except (RuntimeError, ValueError) as error:
+            raise ArgumentError(f"Cannot join the other processes: {error}") from error
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

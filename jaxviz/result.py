@@ -9,8 +9,8 @@ import json
 import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,23 @@ from PIL import Image
 
 from jaxviz._errors import ArgumentError, SaveError, UnitError, near_matches
 from jaxviz._files import write_atomically
-from jaxviz._result_files import ARRAYS, RECORD, SHEET, file_names, jsonable, old_files, refuse_existing, split_label, write_png
+from jaxviz._result_files import (
+    ARRAYS,
+    FORMAT,
+    IMAGES,
+    RECORD,
+    RUN,
+    SHEET,
+    failures,
+    file_names,
+    jsonable,
+    old_files,
+    refuse_existing,
+    remove_run,
+    split_label,
+    write_images,
+    write_png,
+)
 from jaxviz._types import StrPath
 from jaxviz.image import to_pillow
 from jaxviz.plot import Section, contact_sheet
@@ -45,13 +61,13 @@ class Result:
     """Images of K units, S samples each, with their scores and how they were made.
 
     Attributes:
-        images: float32 (K, S, H, W, C) in [0, 1]; always five axes.
+        images: float32 (K, S, H, W, C) in [0, 1]; always five axes. Of a result on disk they are read when looked at.
         scores: float32 (K, S), the objective on the finished, untransformed image.
         history: float32 (K, S, steps), what was optimised, at every step.
         labels: K names, such as `"layer3:7"` or `"logit:golf ball"`.
         settings: How it was made; anything JSON can hold.
         diagnosis: (K, S) words: `"ok"`, `"no gradient"`, `"no rise"` or `"not finite"`.
-        snapshots: float32 (K, S, T, H, W, C) in [0, 1], the images on the way, where `visualize` was asked for them.
+        snapshots: float32 (K, S, T, H, W, C) in [0, 1], the images on the way; T is 0 where nobody asked for them.
 
     Raises:
         ArgumentError: Arrays or labels whose shapes do not agree.
@@ -66,13 +82,17 @@ class Result:
     history: np.ndarray
     labels: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    diagnosis: np.ndarray | None = None
-    snapshots: np.ndarray | None = None
+    diagnosis: np.ndarray = None  # type: ignore[assignment]
+    snapshots: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for name in ("images", "scores", "history"):  # jax arrays come to the host here, once
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float32))
         object.__setattr__(self, "labels", tuple(self.labels))
+        if self.diagnosis is None:
+            object.__setattr__(self, "diagnosis", np.full(self.scores.shape, "ok"))
+        if self.snapshots is None:
+            object.__setattr__(self, "snapshots", np.zeros((*self.images.shape[:2], 0, *self.images.shape[2:]), np.float32))
         lead = self.images.shape[:2]
         agree = self.images.ndim == 5 and self.scores.shape == lead and self.history.ndim == 3
         if not agree or self.history.shape[:2] != lead or len(self.labels) != lead[0]:
@@ -107,12 +127,11 @@ class Result:
         else:
             rows = [range(len(self))[int(i)] for i in np.atleast_1d(np.asarray(key))]
         labels = tuple(self.labels[i] for i in rows)
-        arrays: dict[str, Any] = {name: None if a is None else a[rows] for name, a in self._arrays().items()}
+        # Neighbours are a view: images that are on disk stay there.
+        near = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
+        at = slice(rows[0], rows[0] + len(rows)) if near else rows
+        arrays = {name: getattr(self, name)[at] for name in ARRAY_NAMES}
         return Result(**arrays, labels=labels, settings=self.settings)
-
-    def _arrays(self) -> dict[str, Any]:
-        """Return all that has one entry per unit, by name."""
-        return {name: getattr(self, name) for name in ("images", "scores", "history", "diagnosis", "snapshots")}
 
     def __repr__(self) -> str:
         _, samples, height, width, channels = self.images.shape
@@ -132,7 +151,7 @@ class Result:
         sections = [
             Section(
                 heading,
-                self.images[members],
+                _Rows(self.images, members),  # type: ignore[arg-type]
                 [split_label(self.labels[i])[1] for i in members],
                 [f"{self.scores[i].mean():.3g}" for i in members],
             )
@@ -141,7 +160,7 @@ class Result:
         return Image.fromarray(contact_sheet(sections, columns=columns, tile=tile, dark=dark))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> Path:
-        """Write a PNG per image, `contact_sheet.png`, `result.npz` (the exact arrays) and `result.json` (for people).
+        """Write a PNG per image, `contact_sheet.png`, `images.npy` and `result.npz` (exact arrays), `result.json` (for people).
 
         The PNGs are named from the labels, as `layer3-0007-0.png` for sample 0 of `layer3:7`, with characters that are
         safe on every file system; `result.json` says which is which. Each file appears in one step, the arrays last.
@@ -158,9 +177,23 @@ class Result:
         Raises:
             SaveError: The folder cannot be written, or a file is in the way and `overwrite` is False.
         """
-        writer = ResultWriter(folder, overwrite=overwrite)
-        writer.add(self)
-        return writer.close()
+        folder = Path(folder)
+        names = file_names(self.labels, self.images.shape[1], set())
+        pictures = names if self.images.shape[-1] in (1, 3) else [[] for _ in names]
+        with failures(folder):
+            old = old_files(folder)
+            if not overwrite:
+                refuse_existing(folder, [ARRAYS, RUN, IMAGES, RECORD, SHEET, *(name for unit in pictures for name in unit)])
+            folder.mkdir(parents=True, exist_ok=True)
+            for unit, images in zip(pictures, self.images, strict=True):
+                for name, image in zip(unit, images, strict=False):
+                    write_png(folder / name, to_pillow(image))
+            write_result(self, folder, pictures)
+            for name in old - {SHEET if any(pictures) else "", *(name for unit in pictures for name in unit)}:
+                (folder / name).unlink(missing_ok=True)
+            (folder / RUN).unlink(missing_ok=True)
+            remove_run(folder)
+        return folder
 
     @classmethod
     def load(cls, folder: StrPath) -> Result:
@@ -186,95 +219,81 @@ class Result:
         return f'<figure><img src="{source}" alt="{names}" style="{style}"><figcaption>{text}</figcaption></figure>'
 
 
-class ResultWriter:
-    """Save a result that arrives in chunks: `add` writes a chunk's PNGs at once, `close` the rest.
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of an array that stays where it is, so that a sheet of thousands of units reads one at a time."""
 
-    So nothing finished is lost when a long run is interrupted. One chunk is `Result.save`, where files and errors are
-    described; the folder is checked before anything is computed.
+    array: np.ndarray
+    rows: Sequence[int]
 
-    >>> import tempfile
-    >>> writer = ResultWriter(tempfile.mkdtemp())
-    >>> writer.add(Result(np.zeros((1, 1, 8, 8, 3)), np.zeros((1, 1)), np.zeros((1, 1, 5)), ("layer1:0",)))
-    >>> sorted(path.name for path in writer.close().iterdir())
-    ['contact_sheet.png', 'layer1-0000-0.png', 'result.json', 'result.npz']
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return self.array[self.rows[i]]
+
+
+def write_result(
+    result: Result, folder: Path, files: Sequence[Sequence[str]], *, images: Path | None = None, run: str = ""
+) -> None:
+    """Write the sheet, the record and, in the end, the arrays: until then an older result is whole, from then on this one.
+
+    Args:
+        result: what to write; its pictures are there already.
+        folder: must exist.
+        files: the names of each unit's pictures.
+        images: a file with the images that is moved here, instead of writing them.
+        run: the digest of the run's settings, by which the folder is known as finished.
     """
-
-    def __init__(self, folder: StrPath, *, overwrite: bool = False) -> None:
-        self.folder = Path(folder)
-        self._overwrite = overwrite
-        self._chunks: list[Result] = []
-        self._names: list[list[str]] = []
-        self._stems: set[str] = set()
-        with self._failures():
-            self._old = old_files(self.folder)
-            self._refuse([ARRAYS, RECORD, SHEET])
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass  # a folder that cannot be written is told now, not after an hour
-
-    def add(self, result: Result) -> None:
-        """Write the PNGs of some more units."""
-        names = file_names(result.labels, result.images.shape[1], self._stems)
-        with self._failures():
-            if result.images.shape[-1] in (1, 3):
-                self._refuse([name for unit in names for name in unit])
-                for unit, images in zip(names, result.images, strict=True):
-                    for name, image in zip(unit, images, strict=True):
-                        write_png(self.folder / name, to_pillow(image))
-            else:
-                names = [[] for _ in names]
-        self._names += names
-        self._chunks.append(result)
-
-    def close(self) -> Path:
-        """Write the contact sheet, the arrays and the record of all units; return the folder."""
-        result = concatenate(self._chunks)
-        record = {"format": 1, "versions": versions(), "settings": jsonable(result.settings)}
-        record["shape"] = list(result.images.shape)
-        record["units"] = [
-            {"label": label, "scores": jsonable(scores.tolist()), "files": files}
-            for label, scores, files in zip(result.labels, result.scores, self._names, strict=True)
-        ]
-        # The arrays' file says everything that load_result needs, so that the files of two runs never mix.
-        about = json.dumps({"format": 1, "labels": result.labels, "settings": record["settings"]})
-        arrays = {"images": result.images, "scores": result.scores, "history": result.history, "about": np.array(about)}
-        written = {name for unit in self._names for name in unit}
-        with self._failures():
-            if written:
-                write_png(self.folder / SHEET, result.contact_sheet())
-                written.add(SHEET)
-            write_atomically(self.folder / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
-            write_atomically(self.folder / ARRAYS, lambda file: np.savez(file, allow_pickle=False, **arrays))
-            for name in self._old - written:
-                (self.folder / name).unlink(missing_ok=True)
-        return self.folder
-
-    def _refuse(self, names: list[str]) -> None:
-        if not self._overwrite:
-            refuse_existing(self.folder, names)
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise SaveError(f"Cannot save the result in '{self.folder}': {error.strerror or error}") from error
+    settings = jsonable(result.settings)
+    record = {"format": FORMAT, "versions": versions(), "settings": settings, "shape": list(result.images.shape)}
+    record["units"] = [
+        {"label": label, "scores": jsonable(scores.tolist()), "diagnosis": words.tolist(), "files": list(names)}
+        for label, scores, words, names in zip(result.labels, result.scores, result.diagnosis, files, strict=True)
+    ]
+    # The arrays' file says everything that load_result needs, so that the files of two runs never mix.
+    about = json.dumps({"format": FORMAT, "labels": result.labels, "settings": settings, "run": run})
+    with tempfile.TemporaryDirectory(prefix=".result.", dir=folder) as work:
+        new = Path(work)
+        if images is None:
+            write_atomically(new / IMAGES, partial(write_images, shape=result.images.shape, blocks=result.images), durable=True)
+        arrays = {name: getattr(result, name) for name in ARRAY_NAMES if name != "images"} | {"about": np.array(about)}
+        write_atomically(new / ARRAYS, lambda file: np.savez(file, allow_pickle=False, **arrays), durable=True)
+        if any(files):
+            write_png(new / SHEET, result.contact_sheet())
+        write_atomically(new / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
+        # All that can fail is done. Never the arrays of one result beside the images of another:
+        (folder / ARRAYS).unlink(missing_ok=True)
+        (images or new / IMAGES).replace(folder / IMAGES)
+        for name in ([SHEET] if any(files) else []) + [RECORD, ARRAYS]:
+            (new / name).replace(folder / name)
 
 
 def load_result(folder: StrPath) -> Result:
-    """Read a `Result` that `Result.save` wrote in a folder: exact arrays, labels and settings.
+    """Read a `Result` that `Result.save` or `visualize(..., out=folder)` wrote: exact arrays, labels and settings.
+
+    The images stay on disk and are read where they are looked at (a NumPy memory map, read-only).
 
     Raises:
-        SaveError: The folder holds no result, or a damaged one.
+        SaveError: The folder holds no result, an unfinished or a damaged one.
     """
-    path = Path(folder) / ARRAYS
+    folder = Path(folder)
+    path = folder / ARRAYS
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            parts = [arrays[name] for name in ("images", "scores", "history")]
-        return Result(*parts, labels=tuple(about["labels"]), settings=about["settings"])
+            parts = {name: arrays[name] for name in ARRAY_NAMES if name in arrays}
+        if "images" not in parts:
+            parts["images"] = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+        return Result(**parts, labels=tuple(about["labels"]), settings=about["settings"])
     except FileNotFoundError as error:
-        raise SaveError(f"There is no result in '{folder}': '{path}' is missing.") from error
+        if (folder / RUN).is_file():
+            raise SaveError(f"The run in '{folder}' is not finished: the same call again continues it.") from error
+        raise SaveError(f"There is no result in '{folder}': '{error.filename or path}' is missing.") from error
     except Exception as error:  # a damaged zip raises many types, from BadZipFile to struct.error
         raise SaveError(f"Cannot read the result '{path}': {str(error) or type(error).__name__}") from error
 
@@ -297,19 +316,17 @@ def concatenate(results: Sequence[Result]) -> Result:
         raise ArgumentError(f"Expected one image size, number of samples and steps in all results, got {listed}.")
     if len(results) == 1:
         return results[0]
-    arrays: dict[str, Any] = {}
-    for name in results[0]._arrays():
-        parts = [getattr(r, name) for r in results]
-        arrays[name] = None if any(part is None for part in parts) else np.concatenate(parts)
+    arrays = {name: np.concatenate([getattr(r, name) for r in results]) for name in ARRAY_NAMES}
     labels = tuple(label for r in results for label in r.labels)
-    return Result(**arrays, labels=labels, settings=_merge_settings(results))
+    return Result(**arrays, labels=labels, settings=merge_settings([(len(r), r.settings) for r in results]))
 
 
-def _merge_settings(results: Sequence[Result]) -> dict[str, Any]:
+def merge_settings(runs: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the settings of some (number of units, settings) joined, as `concatenate` describes."""
     parts: list[dict[str, Any]] = []
-    for result in results:
-        shared = {k: v for k, v in result.settings.items() if k != "parts"}
-        for part in result.settings.get("parts", [{"units": len(result)}]):
+    for units, settings in runs:
+        shared = {k: v for k, v in settings.items() if k != "parts"}
+        for part in settings.get("parts", [{"units": units}]):
             own = {**shared, **part}
             if parts and {**parts[-1], "units": 0} == {**own, "units": 0}:
                 parts[-1]["units"] += own["units"]
@@ -319,3 +336,6 @@ def _merge_settings(results: Sequence[Result]) -> dict[str, Any]:
     common = {k: v for k, v in parts[0].items() if k != "units" and all(p.get(k, missing) == v for p in parts)}
     rest = [{k: v for k, v in p.items() if k not in common} for p in parts]
     return common if len(parts) == 1 else {**common, "parts": rest}
+
+
+ARRAY_NAMES = tuple(f.name for f in fields(Result) if f.name not in ("labels", "settings"))

@@ -27,6 +27,7 @@ ROWS = (
     {"result"},
     {"engine"},
     {"_visualize"},
+    {"_inversion"},
     {"cli"},
     {"__main__"},
 )

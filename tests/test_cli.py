@@ -117,6 +117,8 @@ def test_wrong_targets_are_one_line_before_any_work(run, tmp_path: Path, target:
         ("visualize", "tiny", "conv1:0", "--out", "x", "--regularizer", "l3=1"),
         ("visualize", "tiny", "conv1:0", "--out", "x", "--regularizer", "l2"),
         ("visualize", "tiny", "conv1:0", "--out", "x", "--param", "wavelet"),
+        ("visualize", "tiny", "conv1:0", "--out", "x", "--coordinator", "127.0.0.1:1"),
+        ("visualize", "tiny", "conv1:0", "--out", "x", "--distributed", "--process-id", "1"),
         ("models", "resnet18"),
         ("nonsense",),
     ],
@@ -130,8 +132,10 @@ def test_wrong_use_is_two(run, arguments: tuple[str, ...], tmp_path: Path, monke
 def test_a_result_is_replaced_only_when_asked(run, tmp_path: Path) -> None:
     call = ("visualize", "tiny", "conv1:0", "--out", tmp_path, *QUICK)
     assert run(*call).exit_code == 0
-    again = run(*call)
-    assert again.exit_code == 1 and "--overwrite" in again.stderr
+    made = (tmp_path / "images.npy").stat().st_mtime_ns
+    assert run(*call).exit_code == 0 and (tmp_path / "images.npy").stat().st_mtime_ns == made, "it was there already"
+    other = run(*call, "--seed", 1)
+    assert other.exit_code == 1 and "--overwrite" in other.stderr and "seed is 0 there and 1 here" in other.stderr
     assert run(*call, "--seed", 1, "--overwrite").exit_code == 0
     assert load_result(tmp_path).settings["seed"] == 1
 
@@ -139,6 +143,12 @@ def test_a_result_is_replaced_only_when_asked(run, tmp_path: Path) -> None:
 def test_too_many_devices(run, tmp_path: Path) -> None:
     done = run("visualize", "tiny", "conv1:0", "--out", tmp_path / "out", *QUICK, "--devices", 99)
     assert done.exit_code == 1 and "99" in done.stderr
+
+
+def test_joining_nobody_is_one_line(run, tmp_path: Path) -> None:
+    done = run("visualize", "tiny", "conv1:0", "--out", tmp_path / "out", *QUICK, "--distributed")
+    assert done.exit_code == 1 and done.stderr.startswith("jaxviz: Cannot join the other processes")
+    assert "Traceback" not in done.output and not (tmp_path / "out").exists()
 
 
 def test_layers(run) -> None:
@@ -194,9 +204,11 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     finally:
         running.kill()
     assert running.returncode == 130, errors
-    kept = load_result(out)
-    assert 0 < len(kept) < 12 and f"{len(kept)} of 12 images were finished" in errors.decode()
-    assert (out / "contact_sheet.png").is_file()
+    kept = len(list((out / "parts").glob("*.npz")))
+    assert 0 < kept < 12 and f"{kept} of 12 images were finished and are in {out}" in errors.decode()
+    assert len(list(out.glob("*.png"))) == kept and "the same command again continues" in errors.decode()
+    with pytest.raises(jaxviz.SaveError, match="not finished"):
+        load_result(out)
 
 
 @pytest.mark.skipif(not Path(ROOT, "weights", "resnet18-imagenette.safetensors").is_file(), reason="not trained yet")

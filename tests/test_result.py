@@ -17,7 +17,7 @@ from PIL import Image
 import jaxviz.result
 from jaxviz import image
 from jaxviz._errors import ArgumentError, SaveError, UnitError
-from jaxviz.result import Result, ResultWriter, concatenate, load_result
+from jaxviz.result import Result, concatenate, load_result
 from tests.tiny import random_images
 
 LABELS = ("layer3:7", "layer3:12", "logit:golf ball")
@@ -94,7 +94,7 @@ def test_round_trip_is_exact(tmp_path: Path) -> None:
     assert files(folder) == {
         *(f"layer3-{unit:04d}-{s}.png" for unit in (7, 12) for s in (0, 1)),
         *(f"logit-golf-ball-{s}.png" for s in (0, 1)),
-        *("contact_sheet.png", "result.json", "result.npz"),
+        *("contact_sheet.png", "images.npy", "result.json", "result.npz"),
     }
     np.testing.assert_array_equal(
         image.load(folder / "layer3-0012-1.png"), image.to_uint8(result.images[1, 1]) / np.float32(255)
@@ -130,8 +130,8 @@ def test_names_are_safe_and_unique(tmp_path: Path) -> None:
     folder = result.save(tmp_path / "out")
     names = files(folder)
     assert files(tmp_path) == {"out"}, "a file outside the folder"
-    assert len({name.lower() for name in names}) == 2 * len(NASTY) + 3
-    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}\.(png|npz|json)", name) for name in names)
+    assert len({name.lower() for name in names}) == 2 * len(NASTY) + 4
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,119}\.(png|npy|npz|json)", name) for name in names)
     assert load_result(folder).labels == NASTY
 
 
@@ -249,20 +249,41 @@ def test_what_cannot_be_joined() -> None:
             concatenate([make(), other])
 
 
-def test_writer_saves_each_chunk_at_once(tmp_path: Path) -> None:
-    whole = make(("l:0", "l:1", "L:0"), seed=2)
-    writer = ResultWriter(tmp_path / "out")
-    writer.add(whole[:2])
-    assert files(tmp_path / "out") == {"l-0000-0.png", "l-0000-1.png", "l-0001-0.png", "l-0001-1.png"}
-    writer.add(whole[2:])  # the same name but for the case, in a later chunk
-    assert_same(load_result(writer.close()), whole)
-    assert "L-0000_2-0.png" in files(tmp_path / "out")
+def test_images_stay_on_disk_until_they_are_looked_at(tmp_path: Path) -> None:
+    whole = make(("l:0", "m:0", "l:1"), seed=2)
+    loaded = load_result(whole.save(tmp_path / "out"))
+    for part in (loaded, loaded[1:], loaded["m"], *loaded):
+        assert on_disk(part.images)
+    assert np.array_equal(np.asarray(loaded.contact_sheet()), np.asarray(whole.contact_sheet()))
+    loaded.save(tmp_path / "out", overwrite=True)  # in the place of the very file that it reads
+    assert_same(load_result(tmp_path / "out"), whole)
 
 
-def test_writer_tells_before_the_work_begins(tmp_path: Path) -> None:
-    make().save(tmp_path / "out")
-    with pytest.raises(SaveError, match="holds a result already"):
-        ResultWriter(tmp_path / "out")
+def on_disk(array: np.ndarray) -> bool:
+    base = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
+
+
+def test_the_sheet_reads_one_unit_at_a_time(tmp_path: Path) -> None:
+    rows = jaxviz.result._Rows(load_result(make().save(tmp_path / "out")).images, [2, 0])
+    assert rows.shape == (2, 2, 8, 6, 3) and len(rows) == 2
+    np.testing.assert_array_equal(rows[0], make().images[2])
+
+
+def test_results_of_the_first_format_are_read(tmp_path: Path) -> None:
+    old = make()
+    about = json.dumps({"format": 1, "labels": old.labels, "settings": old.settings})
+    arrays = {"images": old.images, "scores": old.scores, "history": old.history}
+    np.savez(tmp_path / "result.npz", about=np.array(about), **arrays)  # type: ignore[arg-type]
+    assert_same(load_result(tmp_path), old)
+
+
+def test_an_empty_result_comes_back(tmp_path: Path) -> None:
+    assert_same(load_result(make()[:0].save(tmp_path / "out")), make()[:0])
 
 
 def test_notebook() -> None:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxviz._errors import ArgumentError
+from jaxviz._errors import ArgumentError, MemoryLimitError
 from jaxviz._types import PyTree
 from jaxviz.engine import _ascent
 from jaxviz.engine._ascent import BLOCK, Recipe, Unit
+from jaxviz.engine._diagnosis import diagnose
 from jaxviz.engine._plan import Plan, make_plan, units_per_device
 
 AXIS = "units"
 CALLS = 4  # steps between two reports of progress where each step is a call
+TOO_SMALL = (
+    "A device has too little memory for one unit of {samples} images. Ask for fewer samples, a smaller size or a smaller "
+    "network, or close what else uses the device."
+)
 
 
 @dataclass(frozen=True)
@@ -52,17 +60,20 @@ class Chunk:
     images: np.ndarray  # (k, S, H, W, C)
     scores: np.ndarray  # (k, S)
     history: np.ndarray  # (k, S, steps)
-    moved: np.ndarray  # (k, S): whether there was ever a gradient
-    finite: np.ndarray  # (k, S): whether there was never a NaN
+    diagnosis: np.ndarray  # (k, S) words
     snapshots: np.ndarray  # (k, S, T, H, W, C)
 
 
 def make_mesh(devices: int | None = None) -> Mesh:
-    """Return a one-axis mesh of the first `devices` devices, or of all of them."""
-    available = jax.devices()
+    """Return a one-axis mesh of the first `devices` devices, or of all of them: of this process, if there are several."""
+    available = jax.local_devices()
     if devices is not None and not 1 <= devices <= len(available):
         raise ArgumentError(f"Expected 1 to {len(available)} devices, as many as JAX sees here; got {devices}.")
-    return jax.make_mesh((devices or len(available),), (AXIS,), axis_types=(AxisType.Auto,), devices=available[:devices])
+    return _line(available[:devices])
+
+
+def _line(devices: Sequence[Any]) -> Mesh:
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))  # any order will do: devices never talk to each other
 
 
 def run(
@@ -74,8 +85,11 @@ def run(
     precision: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     compiled_loop: bool | None = None,
+    skip: Callable[[int, int], bool] = lambda first, stop: False,
 ) -> Iterator[Chunk]:
     """Yield the units of work, finished, a chunk at a time and in order.
+
+    A chunk for which a device has too little memory is halved, with a warning, until it fits.
 
     Args:
         stages: scales of the same K units, one after the other. What units share is replicated on every device; every leaf
@@ -88,26 +102,72 @@ def run(
         compiled_loop: whether the steps of a block are one compiled loop or calls of a compiled step. None for a loop except
             on CPU, where XLA runs convolutions inside a loop at less than half their speed (ResNet-18 at 128 pixels: 106 ms
             of processor time a step and image, and 48 outside).
+        skip: whether the units `first` to `stop` are finished already; such a chunk is neither computed nor yielded.
+
+    Raises:
+        ArgumentError: no device of the mesh is this process's.
+        MemoryLimitError: a device has too little memory for one unit.
     """
     mesh = mesh or make_mesh()
-    mesh = Mesh(mesh.devices.reshape(-1), (AXIS,), axis_types=(AxisType.Auto,))
+    local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    if not local:
+        raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
+    mesh = _line(local)
     loop = mesh.devices.flat[0].platform != "cpu" if compiled_loop is None else compiled_loop
     total, restarts, samples = stages[-1].units.keys.shape[:3]
     context = partial(jax.default_matmul_precision, precision) if precision else contextlib.nullcontext
     with context():  # entered for each call and never held over a yield: it is the thread's, not the generator's
         stages = [replace(stage, recipe=jax.device_put(stage.recipe, NamedSharding(mesh, P()))) for stage in stages]
         per_device = chunk and -(-chunk // mesh.size)
-        need = partial(_memory, stages[-1], mesh)
-        per_device = per_device or units_per_device(restarts * samples, mesh.devices.flat[0], need)
+        per_device = per_device or _fitting(stages[-1], mesh)
     plan = make_plan(total, per_device, mesh.size)
-    tell = _reporter(plan, samples, sum(stage.steps for stage in stages), progress)
-    for first in plan.starts:
+    clock = _Clock(total, samples, sum(stage.steps for stage in stages), progress)
+    left = _left(plan, 0, skip)
+    while left:
+        first, size = left[0], plan.chunk
         with context():
-            done = _run_chunk(
-                mesh, [_part(stage, first, plan.chunk, mesh) for stage in stages], snapshots, loop, partial(tell, first)
-            )
-        keep = min(plan.chunk, total - first)
+            tell = partial(clock.tell, first, size, size * (len(left) - 1))
+            done = _try_chunk(mesh, stages, first, size, snapshots, loop, tell)
+        if done is None:
+            if size == mesh.size:
+                raise MemoryLimitError(TOO_SMALL.format(samples=restarts * samples))
+            plan = Plan(total, size // mesh.size // 2 * mesh.size)
+            warnings.warn(f"Too little memory for {size} units at once: trying {plan.chunk}.", stacklevel=2)
+            left = _left(plan, first, skip)
+            continue
+        keep = min(size, total - first)
         yield Chunk(first, *(array[:keep] for array in done))
+        left.pop(0)
+
+
+def _left(plan: Plan, first: int, skip: Callable[[int, int], bool]) -> list[int]:
+    """Return where the chunks begin that are to be computed, from unit `first` on."""
+    return [a for a in range(first, plan.units, plan.chunk) if not skip(a, min(a + plan.chunk, plan.units))]
+
+
+def _try_chunk(
+    mesh: Mesh,
+    stages: Sequence[Stage],
+    first: int,
+    size: int,
+    snapshots: Sequence[int],
+    loop: bool,
+    tell: Callable[[int], None],
+) -> tuple[np.ndarray, ...] | None:
+    """Return what `_run_chunk` does of `size` units, or None where a device has too little memory to compile or run it.
+
+    Nothing of the failed chunk is left after the return: its arrays were the frames' that are gone.
+    """
+    try:
+        return _run_chunk(mesh, [_part(stage, first, size, mesh) for stage in stages], snapshots, loop, tell)
+    except jax.errors.JaxRuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)  # at the start, except where the compiler's autotuner passes it on
 
 
 def _run_chunk(
@@ -130,12 +190,13 @@ def _run_chunk(
             if step in snapshots:
                 seen.append(np.asarray(_images(mesh, stage.recipe, carry)))
     done = _finish(mesh, before.recipe, before.units, carry)
-    best = np.arange(len(done.scores)), np.asarray(done.restart)
+    images, scores = np.asarray(done.images), np.asarray(done.scores)
+    best = np.arange(len(scores)), np.asarray(done.restart)
     path = np.concatenate(history, axis=3)[best]
-    looks = [np.zeros((*done.scores.shape, 0, *done.images.shape[2:]), np.float32)]
-    looks += [_resized(images[best], done.images.shape)[:, :, None] for images in seen]
-    shown = np.concatenate(looks, axis=2)
-    return np.asarray(done.images), np.asarray(done.scores), path, np.asarray(done.moved), np.asarray(done.finite), shown
+    looks = [np.zeros((*scores.shape, 0, *images.shape[2:]), np.float32)]
+    looks += [_resized(look[best], images.shape)[:, :, None] for look in seen]
+    words = diagnose(scores, path, np.asarray(done.moved), np.asarray(done.finite))
+    return images, scores, path, words, np.concatenate(looks, axis=2)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -192,6 +253,17 @@ def _part(stage: Stage, first: int, chunk: int, mesh: Mesh) -> Stage:
     return replace(stage, units=jax.device_put(units, NamedSharding(mesh, P(AXIS))))
 
 
+def _fitting(stage: Stage, mesh: Mesh) -> int:
+    """Return how many units a device should hold: one, where not even the trial programs can be compiled."""
+    _, restarts, samples = stage.units.keys.shape
+    try:
+        return units_per_device(restarts * samples, mesh.devices.flat[0], partial(_memory, stage, mesh))
+    except jax.errors.JaxRuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        return 1
+
+
 def _memory(stage: Stage, mesh: Mesh, per_device: int) -> int:
     """Return the bytes that the compiled program needs on one device for so many units."""
     recipe, units = stage.recipe, _part(stage, 0, per_device * mesh.size, mesh).units
@@ -207,20 +279,27 @@ def _resized(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return images if images.shape == shape else np.asarray(jax.image.resize(images, shape, "cubic")).clip(0, 1)
 
 
-def _reporter(plan: Plan, samples: int, steps: int, report: Callable[[Progress], None] | None) -> Callable[[int, int], None]:
-    """Return what is told `(first unit of the chunk, its steps done)`; the first block, which compiles, only sets the clock."""
-    origin: list[tuple[float, int]] = []
+class _Clock:
+    """Reports progress; the first block, which compiles, only sets the clock."""
 
-    def tell(first: int, step: int) -> None:
-        if report is None:
+    def __init__(self, units: int, samples: int, steps: int, report: Callable[[Progress], None] | None) -> None:
+        self._units, self._samples, self._steps, self._report = units, samples, steps, report
+        self._origin = 0.0
+        self._counted = -1  # unit-steps since then
+        self._before = 0  # steps of the chunk at the last report
+
+    def tell(self, first: int, size: int, rest: int, step: int) -> None:
+        """Report `step` of the chunk of `size` units at `first`, after which `rest` units are to be computed."""
+        if self._report is None:
             return
-        now, done = time.perf_counter(), first * steps + plan.chunk * step
-        if not origin:
-            origin.append((now, done))
-        seconds, counted = now - origin[0][0], done - origin[0][1]
-        speed = counted / seconds if counted else 0.0  # unit-steps a second
-        left = (plan.chunk * len(plan.starts) * steps - done) / speed if speed else float("inf")
-        finished = min(plan.units, first + (plan.chunk if step == steps else 0)) * samples
-        report(Progress(finished, plan.units * samples, step, steps, speed * samples / steps, left))
-
-    return tell
+        now, last = time.perf_counter(), step == self._steps
+        if self._counted < 0:
+            self._origin, self._counted = now, 0
+        else:
+            self._counted += size * (step - self._before)
+        self._before = 0 if last else step
+        speed = self._counted / (now - self._origin) if self._counted else 0.0  # unit-steps a second
+        left = (size * (self._steps - step) + rest * self._steps) / speed if speed else math.inf
+        finished = min(self._units, first + (size if last else 0)) * self._samples
+        rate = speed * self._samples / self._steps
+        self._report(Progress(finished, self._units * self._samples, step, self._steps, rate, left))
