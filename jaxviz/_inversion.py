@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxviz import objectives, regularizers, transforms
+from jaxviz import objectives, regularizers
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize import visualize
@@ -19,6 +19,7 @@ from jaxviz.param import Param, pixel
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result
 from jaxviz.transforms import Transform
+from jaxviz.transforms import caricature as gentle
 
 _BATCH = 64  # images at once where only their activations are needed
 _FAINTEST = 1e-10  # mean squared difference below which two images count as 100 dB alike
@@ -168,7 +169,7 @@ def caricature(
     wanted = _layer_names(layers)
     labels = _labels(wanted, _image_names(names, len(photos)))
     many = [objectives.match_image(name, photos, distance="dot", cossim_power=cossim_power) for name in wanted]
-    seen = _gentle() if transforms is None else transforms
+    seen = gentle() if transforms is None else transforms
     result = visualize(model, many, transforms=seen, size=(height, width), **options)
     how = {"layers": list(wanted), "cossim_power": float(cossim_power)}
     return dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
@@ -269,15 +270,3 @@ def _distances(model: Model, images: np.ndarray, layer: str, targets: np.ndarray
 
 def _smoothness(height: int, width: int) -> Regularizer:
     return regularizers.total_variation(0.1 / (height * width))  # the penalty is a sum over pixels, the distance is not
-
-
-def _gentle() -> Transform:
-    # Lucid pads by 8 and its jitters crop 8 + 2 again; ours keep the size.
-    spread = [0.9, 0.95, 1.05, 1.1, 1.0, 1.0, 1.0, 1.0]
-    return transforms.compose(
-        transforms.pad(3),
-        transforms.jitter(8),
-        transforms.scale(spread),
-        transforms.rotate([*range(-5, 6)]),
-        transforms.jitter(2),
-    )

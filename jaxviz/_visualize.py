@@ -221,13 +221,10 @@ def iter_visualize(
                 program = recipe(param=param.with_shape((*at, len(model.mean))), objective=rest, layers=one.layers())
                 first = None if images is None else jnp.asarray(objectives.fitted(images, model, at))
                 stages.append(Stage(program, Unit(each, keys, first), count))
-            for part in (
-                engine.run(stages, **options) if store is None else store.run(number, stages, partial(engine.run, **options))
-            ):
+            for part in run(stages) if store is None else store.run(number, stages, run):
+                names = labels[number][part.first : part.first + len(part.images)]
                 arrays = {name: getattr(part, name) for name in ARRAY_NAMES}
-                yield Result(
-                    **arrays, labels=labels[number][part.first : part.first + len(part.images)], settings=details[number]
-                )
+                yield Result(**arrays, labels=names, settings=details[number])
         if store is not None:
             store.finish()
 
