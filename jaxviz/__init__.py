@@ -12,6 +12,7 @@ from jaxviz import param as param
 from jaxviz import plot as plot
 from jaxviz import regularizers as regularizers
 from jaxviz import transforms as transforms
+from jaxviz._dream import deepdream as deepdream
 from jaxviz._errors import ArgumentError as ArgumentError
 from jaxviz._errors import CheckpointError as CheckpointError
 from jaxviz._errors import DownloadError as DownloadError

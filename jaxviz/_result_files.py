@@ -20,6 +20,7 @@ from jaxviz._files import write_atomically
 
 FORMAT = 2  # 1 had the images inside ARRAYS
 ARRAYS, IMAGES, RECORD, SHEET = "result.npz", "images.npy", "result.json", "contact_sheet.png"
+PICTURES = (1, 3, 4)  # channels that a PNG can show
 RUN, PARTS = "run.json", "parts"  # of a run that is on its way, or was
 ADVICE = "choose another, or have it replaced with overwrite=True (--overwrite on the command line)"
 

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jaxviz import engine, objectives, transforms
+from jaxviz import engine, objectives
 from jaxviz._errors import ArgumentError
 from jaxviz._static import as_static, as_tree
 from jaxviz._types import Array, ArrayLike, StrPath
@@ -25,7 +25,7 @@ from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import ARRAY_NAMES, Result, concatenate, load_result
-from jaxviz.transforms import Transform
+from jaxviz.transforms import Compose, Composite, Transform, compose, composite, standard
 
 _OCTAVE = 1.4  # between one scale and the next
 Objectives = Objective | str | Callable | Sequence["Objective | str | Callable"]
@@ -125,7 +125,8 @@ def iter_visualize(
         model: as in `visualize`.
         objective: as in `visualize`.
         param: how an image is parameterised: `jv.param.fourier()`, `jv.param.pixel()`, ...
-        transforms: drawn anew for every image and step; None for `jv.transforms.standard()`, `()` for none.
+        transforms: drawn anew for every image and step; None for `jv.transforms.standard()`, `()` for none. Images with opacity
+            (`jv.param.alpha()`) are laid on a random background first, unless a `composite` is among them.
         regularizers: subtracted from the objective; they see the untransformed image.
         optimizer: a factory `learning_rate -> optax.GradientTransformation`, such as `optax.adam`, `optax.sgd` or a
             `functools.partial` of one. The learning rate is data, so another one does not recompile.
@@ -169,6 +170,12 @@ def iter_visualize(
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
+    transform = _as_transform(transforms)
+    if _has_opacity(param, (height, width, len(model.mean))):
+        if any(one.reference() is not None for one in bound):
+            raise ArgumentError("An image with opacity cannot be compared with a photo: leave alpha() away.")
+        if not any(isinstance(part, Composite) for part in transform.parts):
+            transform = compose(composite(), transform)  # first, for padding would fill the opacity too
     starts = [_starts(start, objectives.count(one), model, (height, width)) for one in bound]
     settings = {
         "model": model.name,
@@ -191,7 +198,7 @@ def iter_visualize(
     recipe = partial(
         Recipe,
         model=model.bare(),
-        transform=_as_transform(transforms),
+        transform=transform,
         regularizers=_as_regularizers(regularizers),
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
         optimizer=as_static(optimizer),
@@ -280,10 +287,16 @@ def _starts(start: ArrayLike | None, units: int, model: Model, size: tuple[int, 
     return cast(Array, np.broadcast_to(images, (units, *images.shape[-3:])))
 
 
-def _as_transform(given: Any) -> Any:
+def _has_opacity(param: Param, shape: tuple[int, int, int]) -> bool:
+    """Whether its images have a channel more than the network takes: their opacity."""
+    sized = param.with_shape(shape)
+    return jax.eval_shape(lambda key: sized.decode(sized.init(key)), jax.random.key(0)).shape[-1] == shape[-1] + 1
+
+
+def _as_transform(given: Any) -> Compose:
     if given is None:
-        return transforms.standard()
-    return transforms.compose(*given) if isinstance(given, list | tuple) else transforms.compose(given)
+        return standard()
+    return compose(*given) if isinstance(given, list | tuple) else compose(given)
 
 
 def _as_regularizers(given: Any) -> tuple:

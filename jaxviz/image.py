@@ -103,12 +103,12 @@ def save(path: StrPath, image: ArrayLike) -> Path:
 
 
 def to_pillow(image: ArrayLike) -> Image.Image:
-    """Return one image (H, W, 3), (H, W, 1) or (H, W) as an 8-bit Pillow image (`RGB`, or `L` for grey)."""
+    """Return one image (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) as an 8-bit Pillow image (`RGB`, `RGBA`, or `L` for grey)."""
     array = to_uint8(image)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    if (array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] == 3)) or 0 in array.shape:
-        raise ArgumentError(f"Expected an image of shape (H, W, 3), (H, W, 1) or (H, W), got {np.shape(image)}.")
+    if (array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4))) or 0 in array.shape:
+        raise ArgumentError(f"Expected an image of shape (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {np.shape(image)}.")
     return Image.fromarray(array)
 
 

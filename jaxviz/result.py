@@ -24,6 +24,7 @@ from jaxviz._result_files import (
     ARRAYS,
     FORMAT,
     IMAGES,
+    PICTURES,
     RECORD,
     RUN,
     SHEET,
@@ -164,7 +165,7 @@ class Result:
 
         The PNGs are named from the labels, as `layer3-0007-0.png` for sample 0 of `layer3:7`, with characters that are
         safe on every file system; `result.json` says which is which. Each file appears in one step, the arrays last.
-        Images that are neither grey nor RGB have no PNGs and no sheet.
+        Images that are neither grey nor RGB, with or without opacity, have no PNGs and no sheet.
 
         Args:
             folder: Made where it is missing.
@@ -179,7 +180,7 @@ class Result:
         """
         folder = Path(folder)
         names = file_names(self.labels, self.images.shape[1], set())
-        pictures = names if self.images.shape[-1] in (1, 3) else [[] for _ in names]
+        pictures = names if self.images.shape[-1] in PICTURES else [[] for _ in names]
         with failures(folder):
             old = old_files(folder)
             if not overwrite:
@@ -201,7 +202,7 @@ class Result:
         return load_result(folder)
 
     def _repr_png_(self) -> bytes | None:
-        if not len(self) or self.images.shape[-1] not in (1, 3):
+        if not len(self) or self.images.shape[-1] not in PICTURES:
             return None
         buffer = io.BytesIO()
         self[:_NOTEBOOK].contact_sheet().save(buffer, "PNG")

@@ -27,7 +27,7 @@ ROWS = (
     {"result"},
     {"engine"},
     {"_visualize"},
-    {"_inversion"},
+    {"_inversion", "_dream"},
     {"cli"},
     {"__main__"},
 )

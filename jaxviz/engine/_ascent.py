@@ -110,6 +110,8 @@ def score(recipe: Recipe, objective: Objective, images: Array, keys: Array | Non
 
     def show(images: Array) -> tuple[Array, dict[str, Array]]:
         views = images if keys is None else jax.vmap(recipe.transform)(keys, images)
+        if views.shape[-1] == recipe.model.in_channels + 1:  # an image with opacity, where no transform has seen to it
+            views = 0.5 + views[..., -1:] * (views[..., :-1] - 0.5)
         return views, activations(recipe.model, views, recipe.layers, ops=ops)
 
     views, acts = show(images)

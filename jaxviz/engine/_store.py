@@ -34,6 +34,7 @@ from jaxviz._result_files import (
     FORMAT,
     IMAGES,
     PARTS,
+    PICTURES,
     RECORD,
     RUN,
     SHEET,
@@ -273,7 +274,7 @@ class Store:
 
     def _draw(self, files: Sequence[Sequence[str]], images: np.ndarray, there: Container[str] = ()) -> None:
         for names, group in zip(files, images, strict=True):
-            if group.shape[-1] in (1, 3):
+            if group.shape[-1] in PICTURES:
                 for name, image in zip(names, group, strict=True):
                     if name not in there:
                         write_png(self.folder / name, to_pillow(image))
@@ -333,7 +334,7 @@ class Store:
         result = Result(images=images, **arrays, labels=tuple(chain(*self._labels)), settings=settings)
         files = list(chain(*self._files))
         self._draw(files, images, names_in(self.folder))  # those that a killed run had no time for
-        files = files if images.shape[-1] in (1, 3) else [[] for _ in files]
+        files = files if images.shape[-1] in PICTURES else [[] for _ in files]
         write_result(result, self.folder, files, images=path, run=self._digest)
 
     def _wait(self, ready: Callable[[], bool], patience: float = math.inf) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jaxviz.param._alpha import Alpha as Alpha
 from jaxviz.param._alpha import alpha as alpha
+from jaxviz.param._ball import Ball as Ball
+from jaxviz.param._ball import ball as ball
 from jaxviz.param._base import Param as Param
 from jaxviz.param._base import decode_group as decode_group
 from jaxviz.param._base import enlarge as enlarge

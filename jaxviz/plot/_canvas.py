@@ -11,6 +11,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.image import to_uint8
 
+_CHEQUER = 8  # pixels of a square
+
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -54,15 +56,27 @@ def fit(text: str, face: Font, width: int) -> str:
     return text[:low].rstrip() + "…" if low else ""
 
 
+def _on_chequers(images: np.ndarray) -> np.ndarray:
+    _, height, width, _ = images.shape
+    rows, columns = np.arange(height)[:, None] // _CHEQUER, np.arange(width)[None] // _CHEQUER
+    ground = np.where((rows + columns) % 2, np.float32(0.8), np.float32(1))[None, :, :, None]
+    return ground + images[..., 3:] * (images[..., :3] - ground)
+
+
 def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
-    """Return uint8 (N, h, w, 3) from images (N, H, W, 1 or 3) or (N, H, W), scaled to `height` with a Lanczos filter."""
+    """Return uint8 (N, h, w, 3) from images (N, H, W, 1, 3 or 4) or (N, H, W), scaled to `height` with a Lanczos filter.
+
+    A fourth channel is opacity, and the images are laid on a chequerboard.
+    """
     array = to_uint8(images)
+    if array.ndim == 4 and array.shape[-1] == 4:
+        array = to_uint8(_on_chequers(array.astype(np.float32) / 255))
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim != 4 or 0 in array.shape:
         raise ArgumentError(f"Expected images of shape (N, H, W, C) with at least one image, got {np.shape(images)}.")
     if array.shape[-1] not in (1, 3):
         raise ArgumentError(
-            f"Cannot show {array.shape[-1]} channels as colours: expected 1 (grey) or 3 (RGB). "
+            f"Cannot show {array.shape[-1]} channels as colours: expected 1 (grey), 3 (RGB) or 4 (with opacity). "
             "Choose some, for example images[..., :3], or images[..., [i]] for one of them."
         )
     array = np.broadcast_to(array, (*array.shape[:-1], 3))

@@ -78,7 +78,7 @@ def test_one_unit_and_one_column() -> None:
         [Section("a", np.zeros((2, 1, 8, 8, 3)), ["one"])],
         [Section("a", np.zeros((2, 8, 8, 3)), ["one", "two"])],
         [Section("a", np.zeros((1, 1, 8, 8, 3)), ["one"], ["two", "notes"])],
-        [section(2, size=(8, 8, 4))],
+        [section(2, size=(8, 8, 5))],
     ],
 )
 def test_wrong_sections(sections: list[Section]) -> None:

@@ -1,0 +1,131 @@
+"""DeepDream: a photo in which a network sees more and more of what it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial, reduce
+from operator import add
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxviz import objectives
+from jaxviz._blur import gaussian_blur
+from jaxviz._errors import ArgumentError
+from jaxviz._types import Array, ArrayLike
+from jaxviz._visualize import visualize
+from jaxviz.models import Model
+from jaxviz.objectives import Objective
+from jaxviz.param import pixel
+from jaxviz.result import Result
+from jaxviz.transforms import roll as rolled
+
+
+def deepdream(
+    model: Model,
+    images: ArrayLike,
+    objective: Objective | str | Sequence[str],
+    *,
+    octaves: int = 4,
+    ratio: float = 1.4,
+    steps: int = 10,
+    learning_rate: float | ArrayLike = 0.02,
+    roll: int = 32,
+    smoothing: float = 0.5,
+    size: int | tuple[int, int] | None = None,
+    **options: Any,
+) -> Result:
+    """Amplify what layers see in photos, from coarse to fine (Mordvintsev et al. 2015, "Inceptionism").
+
+    Gradient ascent on the mean square of layers' activations, starting from the photo at a small size. At the next octave,
+    what was added is enlarged and laid on the photo of that size, so that its own detail comes back. At each step the image is
+    rolled by a random distance (and its gradient rolled back); the gradient is smoothed by three Gaussians (sigma / 2, sigma
+    and 2 sigma, with sigma from `smoothing` to `smoothing + 2` over the steps of an octave), and standardised to mean 0 and
+    standard deviation 1, so that the learning rate is in units of [0, 1] whatever the layer.
+
+    Args:
+        model: the network.
+        images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
+        objective: the name of a layer, or several, whose mean squares are averaged; or any objective, such as
+            `jv.channel("layer3", 7)`, with one unit or one for each photo.
+        octaves: sizes, each `ratio` times the one before; the last is the photo's.
+        ratio: above 1.
+        steps: of ascent at each octave.
+        learning_rate: how far a step moves a pixel, in standard deviations of the gradient; traced.
+        roll: pixels at most by which the image is rolled; traced.
+        smoothing: the least sigma in pixels, at least 0.
+        size: photos are resized to it; None for their own size.
+        **options: as for `iter_visualize`: `out`, `seed`, `samples`, `mesh`, `chunk`, `precision`, `progress`, ...
+
+    Returns:
+        A `Result` of N units, labels such as `"layer3 square, 0"`.
+
+    Raises:
+        ArgumentError: images of another shape or range, octaves that are too small for the network, wrong numbers.
+        LayerError: a layer that the network does not have.
+
+    >>> deepdream(model, photo, "layer3").save("out")
+    """
+    photos = objectives.as_images(images)
+    photos = photos if photos.ndim == 4 else photos[None]
+    for name, value, least in (("octaves", octaves, 1), ("steps", steps, 1)):
+        if value != int(value) or value < least:
+            raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if not ratio > 1 or not smoothing >= 0:
+        raise ArgumentError(f"ratio must be above 1 and smoothing at least 0; got {ratio!r} and {smoothing!r}.")
+    wanted = objective if isinstance(objective, Objective) else _squares(objective)
+    result = visualize(
+        model,
+        # An objective of one unit is not repeated by itself: a weight of 1 for each photo makes it as many pieces of work.
+        np.ones(len(photos), np.float32) * wanted if len(photos) > 1 else wanted,
+        param=pixel,
+        transforms=rolled(roll),
+        optimizer=partial(dream_ascent, steps=int(steps), smoothing=float(smoothing)),
+        learning_rate=learning_rate,
+        steps=int(octaves) * int(steps),
+        scales=[ratio**-i for i in reversed(range(int(octaves)))],
+        size=photos.shape[1:3] if size is None else size,
+        start=photos if len(photos) > 1 else photos[0],
+        **options,
+    )
+    name = wanted.bind(model, result.images.shape[2:4]).labels(model)
+    labels = tuple(f"{name[i if len(name) > 1 else 0]}, {i}" for i in range(len(result)))
+    return dataclasses.replace(result, labels=labels)
+
+
+class _Count(NamedTuple):
+    """How many steps of this octave are done."""
+
+    count: Array
+
+
+def dream_ascent(learning_rate: float | ArrayLike, *, steps: int, smoothing: float) -> optax.GradientTransformation:
+    """Return the optimiser of `deepdream`: steps of the smoothed, standardised gradient.
+
+    Args:
+        learning_rate: in standard deviations of the gradient.
+        steps: of an octave, over which the smoothing grows.
+        smoothing: the least sigma.
+    """
+
+    def init(params: Array) -> _Count:
+        return _Count(jnp.zeros((), jnp.int32))
+
+    def update(gradient: Array, state: _Count, params: Array | None = None) -> tuple[Array, _Count]:
+        sigma = smoothing + 2 * (state.count + 1) / steps
+        smooth = reduce(add, (gaussian_blur(gradient, sigma * factor) for factor in (0.5, 1, 2)))
+        smooth = smooth - smooth.mean()
+        deviation = jnp.sqrt(jnp.maximum(jnp.square(smooth).mean(), 1e-30))  # a gradient of zeros stays one
+        return jnp.asarray(-learning_rate * smooth / deviation), _Count(state.count + 1)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+def _squares(layers: str | Sequence[str]) -> Objective:
+    names = (layers,) if isinstance(layers, str) else tuple(layers)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f"Expected an objective, the name of a layer or a list of names; got {layers!r}.")
+    return reduce(add, (objectives.layer(name, "square") for name in names)) / len(names)
