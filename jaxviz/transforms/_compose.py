@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import jax
 
-from jaxviz._static import as_tree
+from jaxviz._static import as_tree, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import Transform, checked
 from jaxviz.transforms._geometry import Geometric, move
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compose:
     """Made by `compose`."""
