@@ -116,7 +116,7 @@ def blur(weight: float, sigma: float = 0.77) -> Blur:
         ArgumentError: a negative sigma.
 
     Example:
-        >>> float(blur(1.0)(jnp.ones((4, 5, 3))))
+        >>> float(blur(1.0)(jnp.ones((4, 5, 3))).round(6))
         0.0
     """
     return Blur(leaf(weight, "weight"), leaf(sigma, "sigma", low=0))

@@ -53,6 +53,7 @@ def compose(*transforms: Callable[[Array, Array], Array]) -> Compose:
 
     Example:
         >>> import jax.numpy as jnp
+        >>> from jaxviz.transforms import pad, rotate
         >>> brighten = lambda key, image: image * jax.random.uniform(key, minval=0.8, maxval=1.2)
         >>> compose(pad(4), rotate(10), brighten)(jax.random.key(0), jnp.ones((16, 16, 3))).shape
         (24, 24, 3)
