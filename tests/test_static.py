@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxviz import ArgumentError
+from jaxviz import ArgumentError, regularizers, transforms
 from jaxviz._static import Function, as_static, as_tree, leaf
 
 
@@ -73,3 +73,22 @@ def test_leaf():
         leaf(2, "x", low=0, high=1)
     with pytest.raises(ArgumentError, match="whole"):
         leaf(1.5, "x", dtype=np.int32)
+
+
+def test_structures_of_two_classes_are_never_equal():
+    """JAX's own dataclasses with as many fields have equal ones in some versions, and `jit` then mixes up their programs."""
+    pairs = (
+        (regularizers.l1(1.0), regularizers.l2(1.0)),
+        (transforms.flip(), transforms.color_shift(0.1, 0.1)),
+        (transforms.scale(1.0, 2.0), transforms.rotate(3.0)),
+        (transforms.roll(3), regularizers.total_variation(1.0)),
+    )
+    for one, other in pairs:
+        assert len(jax.tree.leaves(one)) == len(jax.tree.leaves(other))
+        assert jax.tree.structure(one) != jax.tree.structure(other)
+    for thing in [part for pair in pairs for part in pair]:
+        paths, structure = jax.tree_util.tree_flatten_with_path(thing)
+        again = jax.tree.unflatten(structure, [leaf for _, leaf in paths])
+        assert type(again) is type(thing) and jax.tree.structure(again) == jax.tree.structure(thing)
+    ((path, _), *_) = jax.tree_util.tree_flatten_with_path(regularizers.l1(1.0))[0]
+    assert jax.tree_util.keystr(path) == ".weight"

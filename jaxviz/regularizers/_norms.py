@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class L1:
     """Made by `l1`."""
@@ -40,7 +40,7 @@ def l1(weight: float, center: float = 0.0) -> L1:
     return L1(leaf(weight, "weight"), leaf(center, "center"))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class L2:
     """Made by `l2`."""
@@ -66,7 +66,7 @@ def l2(weight: float, center: float = 0.0) -> L2:
     return L2(leaf(weight, "weight"), leaf(center, "center"))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class PNorm:
     """Made by `p_norm`."""
@@ -102,7 +102,7 @@ def p_norm(weight: float, p: float = 6.0, center: float = 0.5) -> PNorm:
     return PNorm(leaf(weight, "weight"), leaf(p, "p", low=1), leaf(center, "center"))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class LInfinity:
     """Made by `l_infinity`."""
@@ -128,7 +128,7 @@ def l_infinity(weight: float, center: float = 0.5) -> LInfinity:
     return LInfinity(leaf(weight, "weight"), leaf(center, "center"))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Near:
     """Made by `near`."""

@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxviz._blur import gaussian_blur
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class TotalVariation:
     """Made by `total_variation`."""
@@ -46,7 +46,7 @@ def total_variation(weight: float) -> TotalVariation:
     return TotalVariation(leaf(weight, "weight"))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrequencyPenalty:
     """Made by `frequency_penalty`."""
@@ -88,7 +88,7 @@ def frequency_penalty(weight: float, power: float = 0.0) -> FrequencyPenalty:
     return FrequencyPenalty(leaf(weight, "weight"), leaf(power, "power", low=0))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blur:
     """Made by `blur`."""
@@ -116,13 +116,13 @@ def blur(weight: float, sigma: float = 0.77) -> Blur:
         ArgumentError: a negative sigma.
 
     Example:
-        >>> float(blur(1.0)(jnp.ones((4, 5, 3))))
+        >>> float(blur(1.0)(jnp.ones((4, 5, 3))).round(6))
         0.0
     """
     return Blur(leaf(weight, "weight"), leaf(sigma, "sigma", low=0))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class BoundaryComplexity:
     """Made by `boundary_complexity`."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 
 
@@ -24,7 +24,7 @@ class Transform(Protocol):
     def __call__(self, key: Array, image: Array, /) -> Array: ...
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Amount:
     """A number drawn uniformly: between the two ends of `values`, or one of `values`."""

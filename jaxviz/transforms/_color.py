@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import checked
 
 _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ColorJitter:
     """Made by `color_jitter`."""
@@ -76,7 +76,7 @@ def color_jitter(
     return ColorJitter(*(None if value is None else leaf(value, what, low=0, high=high) for what, value, high in given))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ColorShift:
     """Made by `color_shift`."""

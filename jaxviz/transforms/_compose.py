@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import jax
 
-from jaxviz._static import as_tree
+from jaxviz._static import as_tree, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import Transform, checked
 from jaxviz.transforms._geometry import Geometric, move
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compose:
     """Made by `compose`."""
@@ -53,6 +53,7 @@ def compose(*transforms: Callable[[Array, Array], Array]) -> Compose:
 
     Example:
         >>> import jax.numpy as jnp
+        >>> from jaxviz.transforms import pad, rotate
         >>> brighten = lambda key, image: image * jax.random.uniform(key, minval=0.8, maxval=1.2)
         >>> compose(pad(4), rotate(10), brighten)(jax.random.key(0), jnp.ones((16, 16, 3))).shape
         (24, 24, 3)

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param import Fourier, fourier
 from jaxviz.transforms._base import checked
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composite:
     """Made by `composite`."""

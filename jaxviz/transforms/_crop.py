@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz._warp import Size
 from jaxviz.transforms._base import Amount, amount, checked, checked_fill, pixels, whole
 from jaxviz.transforms._geometry import STILL, Geometric
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Crop(Geometric):
     """Made by `crop`."""
@@ -67,7 +67,7 @@ def crop(height: int, width: int | None = None, *, at: Literal["random", "center
     return Crop(checked_fill(fill), (height, width), at == "random")
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class RandomResizedCrop:
     """Made by `random_resized_crop`."""

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._blur import gaussian_blur
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import Amount, amount, checked
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blur:
     """Made by `blur`."""
@@ -44,7 +44,7 @@ def blur(low: float, high: float | None = None) -> Blur:
     return Blur(amount(low, high, "sigma", least=0))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Noise:
     """Made by `noise`."""

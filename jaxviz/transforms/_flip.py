@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import checked, whole
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flip:
     """Made by `flip`."""
@@ -45,7 +45,7 @@ def flip(horizontal: float = 0.5, vertical: float = 0.0) -> Flip:
     return Flip(leaf(horizontal, "horizontal", low=0, high=1), leaf(vertical, "vertical", low=0, high=1))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Roll:
     """Made by `roll`."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz._warp import Size, shift, warp
 from jaxviz.transforms._base import Amount, amount, checked, checked_fill, pixels, whole
@@ -47,7 +47,7 @@ class Geometric:
         return move([self], [key], checked(image))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pad(Geometric):
     """Made by `pad`."""
@@ -62,7 +62,7 @@ class Pad(Geometric):
         return STILL, HERE
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Jitter(Geometric):
     """Made by `jitter`."""
@@ -75,7 +75,7 @@ class Jitter(Geometric):
         return STILL, (drawn - self.distance // 2).astype(jnp.float32)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scale(Geometric):
     """Made by `scale`."""
@@ -89,7 +89,7 @@ class Scale(Geometric):
         return STILL * self.amount.draw(key), HERE
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rotate(Geometric):
     """Made by `rotate`."""
