@@ -33,7 +33,12 @@ def test_laplacian_is_a_sum_of_scaled_up_levels(shape):
 
 
 def test_laplacian_stops_at_one_pixel():
-    assert [level.shape for level in INIT(laplacian((3, 5, 1), levels=4), KEYS[0])] == [(3, 5, 1), (1, 2, 1), (1, 1, 1), (1, 1, 1)]
+    assert [level.shape for level in INIT(laplacian((3, 5, 1), levels=4), KEYS[0])] == [
+        (3, 5, 1),
+        (1, 2, 1),
+        (1, 1, 1),
+        (1, 1, 1),
+    ]
 
 
 def test_low_resolution_is_torchs_interpolation_and_its_least_squares():
@@ -159,7 +164,9 @@ def test_maco_reads_a_spectrum_of_another_size():
 def test_desaturation_divides_the_colours():
     param, pale = fourier((5, 6, 3), sd=0.3), fourier((5, 6, 3), sd=0.3, desaturation=4)
     params = INIT(param, KEYS[0])
-    signals = [np.log(x / (1 - x)) @ np.linalg.inv(LUCID_MATRIX) for x in (np.asarray(DECODE(p, params)) for p in (param, pale))]
+    signals = [
+        np.log(x / (1 - x)) @ np.linalg.inv(LUCID_MATRIX) for x in (np.asarray(DECODE(p, params)) for p in (param, pale))
+    ]
     np.testing.assert_allclose(signals[1], signals[0] / [1, 4, 4], atol=1e-3)
     for other in (fourier((5, 6, 3), decorrelate=False), fourier((5, 6, 2))):
         params = INIT(other, KEYS[0])
