@@ -81,7 +81,8 @@ def laplacian(
         image = sigmoid(correlate(sum over i of bilinear(params[i])))     params[i] ~ N(0, sd^2), (H // 2^i, W // 2^i, C)
 
     Coarse levels move many pixels at once, so that pictures come out smooth though nothing is periodic, as it is with
-    `fourier`. Pixels are scaled up as equal squares (Lucid's are aligned at their top left corners).
+    `fourier`. Pixels are scaled up as equal squares (Lucid's are aligned at their top left corners). Try
+    `learning_rate=0.05`.
 
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.

@@ -83,7 +83,7 @@ def low_resolution(
         image = sigmoid(correlate(bilinear(params)))     params ~ N(0, sd^2), (ceil(H / factor), ceil(W / factor), C)
 
     `encode` finds the grid nearest to an image by least squares (before the sigmoid): the image itself where it has no
-    finer detail. For a grid that several images share, see `shared`.
+    finer detail. For parameters that several images share, see `shared`. Try `learning_rate=0.05`.
 
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.

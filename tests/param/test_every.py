@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxviz import ArgumentError
+from jaxviz import ArgumentError, visualize
 from jaxviz.param import (
     Param,
     alpha,
@@ -25,7 +25,7 @@ from jaxviz.param import (
 )
 from tests.contracts import check_all
 from tests.param.test_param import DECODE, ENCODE, INIT, KEYS, PROJECT
-from tests.tiny import random_images
+from tests.tiny import random_images, tiny_model
 
 SIZE = (6, 5)
 SMALL = random_images(6, 5, 3)
@@ -184,3 +184,14 @@ def test_a_group_without_anything_shared_is_a_loop():
     for i in range(2):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
         np.testing.assert_allclose(images[i], DECODE(param, PROJECT(param, one)), atol=1e-6)
+
+
+def test_samples_of_a_unit_share_and_units_do_not():
+    """In the engine: the samples of one unit agree more than without, and no unit sees the others of its chunk."""
+    model = tiny_model()
+    run = partial(visualize, model, "conv2:1,7", steps=5, samples=3, size=8, learning_rate=0.1)
+    together = run(param=shared(pixel(squash="sigmoid", sd=0.5), amount=5.0), chunk=2).images
+    alone = run(param=shared(pixel(squash="sigmoid", sd=0.5), amount=5.0), chunk=1).images
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    without = run(param=shared(pixel(squash="sigmoid", sd=0.5), amount=0.0), chunk=2).images
+    assert together.std(1).mean() < 0.8 * without.std(1).mean()
