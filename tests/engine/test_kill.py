@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import jaxviz as jv
 ROOT = Path(__file__).parents[2]
 KILLS = 20
 TARGETS = ["relu_1:0-11", "conv1", "relu:0-7", "logit"]  # 33 units
-OPTIONS = {"steps": 120, "size": 16, "samples": 2, "seed": 5, "chunk": 1, "transforms": ()}
+OPTIONS = {"steps": 1200, "size": 16, "samples": 2, "seed": 5, "chunk": 1, "transforms": ()}
 CHUNKS = 33
 CHILD = """
 import sys
@@ -45,12 +47,15 @@ class Child:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
         self.lines: list[str] = []
+        self.times: list[float] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self.lines.extend(line.strip() for line in iter(self._process.stdout.readline, ""))
+        for line in iter(self._process.stdout.readline, ""):
+            self.times.append(time.monotonic())
+            self.lines.append(line.strip())
 
     def go(self) -> None:
         assert self._process.stdin is not None
@@ -70,34 +75,66 @@ class Child:
         assert self._process.wait() == -signal.SIGKILL, "it had ended before"
         self._reader.join()
 
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def finish(self) -> None:
+        self.go()
+        self.wait_for(sys.maxsize)
+        self.kill()
+
 
 def test_killed_at_20_seeded_moments(tmp_path: Path) -> None:
-    out, random = tmp_path / "out", np.random.default_rng(0)
-    children = [Child(out, tmp_path / "cache")]
-    kept: list[int] = []
-    ended = 0
+    out, unbroken = tmp_path / "out", tmp_path / "unbroken"
+    with ExitStack() as stack:
+
+        def child(folder: Path) -> Child:
+            made = Child(folder, tmp_path / "cache")
+            stack.callback(made.end)
+            return made
+
+        # How long things take here, so that the moments fall where they should on any machine.
+        pace = child(unbroken)
+        following = child(out)
+        pace.finish()
+        gaps = np.diff(pace.times[2:])
+        moments, kept = killed(out, following, lambda: child(out), float(np.median(gaps[:-1])), gaps[-1])
+    assert len(set(kept)) > 8 and kept[7] < CHUNKS, f"not where it should have been killed: {kept} after {moments}"
+    compare(out, unbroken)
+
+
+def killed(out: Path, current: Child, make: Callable[[], Child], each: float, last: float) -> tuple[list[float], list[int]]:
+    """Kill and start again KILLS times, then let it finish; return the delays, and how many chunks were there after each.
+
+    `each` is the seconds that a chunk takes, `last` those from the last chunk to the end.
+    """
+    random = np.random.default_rng(0)
+    moments: list[float] = []
+    kept = [0]
+    first = 0.0  # seconds to the first chunk, with its program in the cache
     for number in range(KILLS):
-        children.append(Child(out, tmp_path / "cache"))
-        child = children[number]
-        there = kept[-1] if kept else 0
-        child.go()
+        following = make()
+        current.go()
         if number % 4 == 3:  # at any time after the start: while the folder is opened, the program loaded, ...
-            time.sleep(random.uniform(0, 1.5))
+            moments.append(random.uniform(0, first + 2 * each))
         elif number < 14:  # some chunks after those that were there, and then at any time: computing, writing, drawing
-            child.wait_for(min(2 + there + int(random.integers(1, 4)), CHUNKS))
-            time.sleep(random.uniform(0, 0.06))
+            current.wait_for(min(2 + kept[-1] + int(random.integers(1, 3)), 1 + CHUNKS))
+            moments.append(random.uniform(0, each))
         else:  # at the end: while the parts are put together
-            child.wait_for(2 + CHUNKS)
-            time.sleep(random.uniform(0, 0.12))
-        child.kill()
-        ended += "done" in child.lines
+            current.wait_for(2 + CHUNKS)
+            moments.append(random.uniform(0, last))
+        time.sleep(moments[-1])
+        current.kill()
+        first = first or current.times[2] - current.times[1]
         kept.append(len(list((out / "parts").glob("[0-9]*.npz"))))
-    assert 0 < kept[5] < CHUNKS and ended < 6, f"not where it should have been killed: {kept}, {ended} at the end"
-    unbroken = tmp_path / "unbroken"
-    for child in (children[KILLS], Child(unbroken, tmp_path / "cache")):
-        child.go()
-        child.wait_for(sys.maxsize)
-        child.kill()
+        current = following
+    current.finish()
+    return moments, kept
+
+
+def compare(out: Path, unbroken: Path) -> None:
+    """Everything in the two folders is the same, to the last bit."""
     result, whole = jv.load_result(out), jv.load_result(unbroken)
     for name in ("images", "scores", "history"):
         np.testing.assert_array_equal(getattr(result, name), getattr(whole, name))
