@@ -109,6 +109,13 @@ def test_no_global_settings(path: Path) -> None:
         assert not isinstance(node, ast.Global), f"{path}:{node.lineno} has a global variable"
 
 
+def test_pytrees_are_registered_so_that_no_two_classes_are_equal() -> None:
+    users = [
+        str(path) for path in SOURCES if ".register_dataclass(" in (text := path.read_text()) or "@jax.tree_util.reg" in text
+    ]
+    assert not users, f"use jaxviz._static.pytree, which says why, in {users}"
+
+
 def test_no_file_is_too_long() -> None:
     files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}

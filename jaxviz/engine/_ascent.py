@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxviz._static import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine, reference_name
@@ -24,7 +25,7 @@ from jaxviz.param import Param, decode_group, enlarge, project_group
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Recipe:
     """All that every unit of a run has in common. Arrays are data; only the static fields are part of the program."""
@@ -41,7 +42,7 @@ class Recipe:
     views: int = field(default=1, metadata={"static": True})  # random transforms of each image at a step
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Unit:
     """One unit of work: the leaves of the objective that are its own, a key per restart and sample, (R, S), and a start."""
@@ -51,7 +52,7 @@ class Unit:
     image: Array | None = None  # (H, W, C) in [0, 1]; None to draw the start
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Carry:
     """What a step changes, of R x S images: the parameters, the optimiser's state, and how the ascent is getting on."""
@@ -62,7 +63,7 @@ class Carry:
     finite: Array  # bool: there has been no NaN and no infinity; an image that met one stays as it was before
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Finished:
     """A unit's best restart: S images and how they came about."""

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxviz._errors import ArgumentError, UnitError, UnsupportedError, near_matches
+from jaxviz._static import pytree
 from jaxviz._types import Array, ArrayLike, PyTree, StrPath
 from jaxviz.models import _taps
 from jaxviz.models._checkpoint import write
@@ -22,7 +23,7 @@ from jaxviz.models._table import LayerTable, layer_table
 from jaxviz.models._taps import Function
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A network, its weights and how images are prepared for it: immutable, and a pytree whose leaves are the weights.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
+from jaxviz._static import pytree as register
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
 
@@ -37,7 +38,7 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 @dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, field))
 def pytree(cls):
     """Make a class a frozen dataclass and a JAX pytree: fields are leaves unless `static()`."""
-    return jax.tree_util.register_dataclass(dataclass(frozen=True, eq=False)(cls))
+    return register(dataclass(frozen=True, eq=False)(cls))
 
 
 class Objective:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxviz._static import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.param._base import Param, Shape, as_base, check_image, check_shape, enlarge, known_shape
 from jaxviz.param._fourier import fourier
@@ -15,7 +16,7 @@ from jaxviz.param._fourier import fourier
 Parts = dict[str, PyTree]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Alpha:
     """Made by `alpha`; the parameters are `{"colour": ..., "opacity": ...}`, each those of its own parameterisation."""

@@ -6,16 +6,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.param._base import Shape, check_image, check_shape, known_shape, resized
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ball:
     """Made by `ball`; the parameters are the image (H, W, C) itself."""

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param._base import Param, Shape, check_shape, known_shape, normal
 
 Layers = tuple[tuple[Array, Array], ...]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cppn:
     """Made by `cppn`; the parameters are a pair (weights, biases) for each layer, whatever the size of the image."""

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
 from jaxviz.param._color import to_image, to_signal
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fourier:
     """Made by `fourier`; the parameters are a real array (H, W // 2 + 1, C, 2): real and imaginary parts."""

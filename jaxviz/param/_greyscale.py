@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 
+from jaxviz._static import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.param._base import Param, Shape, as_base, check_image, check_shape, enlarge, known_shape
 from jaxviz.param._fourier import fourier
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Greyscale:
     """Made by `greyscale`; the parameters are those of `base`, for one channel."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.image import resize
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
@@ -17,7 +17,7 @@ from jaxviz.param._color import to_image, to_signal
 Pyramid = tuple[Array, ...]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Laplacian:
     """Made by `laplacian`; the parameters are a tuple of arrays (h, w, C), the finest, of the image's own size, first."""

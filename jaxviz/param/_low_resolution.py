@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.image import resize
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
@@ -20,7 +20,7 @@ from jaxviz.param._color import to_image, to_signal
 Smooth = Literal["bilinear", "bicubic"]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class LowResolution:
     """Made by `low_resolution`; the parameters are an array (h, w, C), the coarse grid."""

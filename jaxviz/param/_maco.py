@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.param._base import Shape, check_image, check_shape, known_shape, logit, normal
 from jaxviz.param._color import correlate, decorrelate
@@ -25,7 +25,7 @@ _EPSILON = np.float32(1e-5)
 Phase = dict[str, Array]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maco:
     """Made by `maco`; the parameters are `{"phase": (H, W // 2 + 1, C), "mean": (), "spread": ()}`, the last two constant."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
 from jaxviz.param._color import to_image, to_signal
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pixel:
     """Made by `pixel`; the parameters are an array (H, W, C)."""

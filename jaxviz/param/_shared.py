@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.param._base import Param, Shape, as_base, enlarge
 from jaxviz.param._fourier import fourier
@@ -18,7 +18,7 @@ from jaxviz.param._fourier import fourier
 Parts = dict[str, PyTree]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shared:
     """Made by `shared`; the parameters are `{"own": ..., "common": ...}`, both those of `base`.
