@@ -27,7 +27,7 @@ def limit(patch: pytest.MonkeyPatch, where: str, most: int, message: str = FULL)
         if each > most:
             raise jax.errors.JaxRuntimeError(message)
         ran.append(len(units.keys))
-        return real(mesh, recipe, units, *rest)
+        return real(mesh, stages, *rest)
 
     patch.setattr(_execute, where, limited)
     return ran
@@ -52,11 +52,11 @@ def test_the_failure_may_come_late_and_on_several_devices(monkeypatch: pytest.Mo
     expected = jv.visualize(tiny_model(), "relu_1", mesh=jv.make_mesh(2), chunk=4, **OPTIONS)
     real, calls = _execute._run_chunk, []
 
-    def later(mesh: Any, recipe: Any, units: Any, *rest: Any) -> Any:
-        calls.append(len(units.keys))
+    def later(mesh: Any, stages: Any, *rest: Any) -> Any:
+        calls.append(len(stages[0].units.keys))
         if len(calls) == 2:
             raise jax.errors.JaxRuntimeError(f"INTERNAL: Autotuning failed: {FULL}")
-        return real(mesh, recipe, units, *rest)
+        return real(mesh, stages, *rest)
 
     monkeypatch.setattr(_execute, "_run_chunk", later)
     with pytest.warns(UserWarning, match=r"for 6 units at once: trying 2\."):
