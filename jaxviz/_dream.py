@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +32,7 @@ def deepdream(
     octaves: int = 4,
     ratio: float = 1.4,
     steps: int = 10,
-    learning_rate: float | ArrayLike = 0.02,
+    learning_rate: float | ArrayLike = 0.006,
     roll: int = 32,
     smoothing: float = 0.5,
     size: int | tuple[int, int] | None = None,
@@ -42,9 +42,12 @@ def deepdream(
 
     Gradient ascent on the mean square of layers' activations, starting from the photo at a small size. At the next octave,
     what was added is enlarged and laid on the photo of that size, so that its own detail comes back. At each step the image is
-    rolled by a random distance (and its gradient rolled back); the gradient is smoothed by three Gaussians (sigma / 2, sigma
-    and 2 sigma, with sigma from `smoothing` to `smoothing + 2` over the steps of an octave), and standardised to mean 0 and
-    standard deviation 1, so that the learning rate is in units of [0, 1] whatever the layer.
+    rolled by a random distance (and its gradient rolled back); the gradient is smoothed by the mean of three Gaussians (sigma
+    / 2, sigma and 2 sigma), and standardised: each colour to mean 0, so that no cast grows, and all together to standard
+    deviation 1, so that the learning rate is in units of [0, 1] whatever the layer.
+
+    Others let sigma grow over the steps of an octave, and move further at each. On the bundled network a constant 0.5 reached
+    higher scores and kept the photo's shapes; 0.02 a step instead of 0.006 saturated the colours.
 
     Args:
         model: the network.
@@ -56,7 +59,7 @@ def deepdream(
         steps: of ascent at each octave.
         learning_rate: how far a step moves a pixel, in standard deviations of the gradient; traced.
         roll: pixels at most by which the image is rolled; traced.
-        smoothing: the least sigma in pixels, at least 0.
+        smoothing: sigma in pixels, at least 0.
         size: photos are resized to it; None for their own size.
         **options: as for `iter_visualize`: `out`, `seed`, `samples`, `mesh`, `chunk`, `precision`, `progress`, ...
 
@@ -83,7 +86,7 @@ def deepdream(
         np.ones(len(photos), np.float32) * wanted if len(photos) > 1 else wanted,
         param=pixel,
         transforms=rolled(roll),
-        optimizer=partial(dream_ascent, steps=int(steps), smoothing=float(smoothing)),
+        optimizer=partial(dream_ascent, smoothing=float(smoothing)),
         learning_rate=learning_rate,
         steps=int(octaves) * int(steps),
         scales=[ratio**-i for i in reversed(range(int(octaves)))],
@@ -96,32 +99,16 @@ def deepdream(
     return dataclasses.replace(result, labels=labels)
 
 
-class _Count(NamedTuple):
-    """How many steps of this octave are done."""
+def dream_ascent(learning_rate: float | ArrayLike, *, smoothing: float) -> optax.GradientTransformation:
+    """Return the optimiser of `deepdream`: steps of the smoothed, standardised gradient, (H, W, C)."""
 
-    count: Array
-
-
-def dream_ascent(learning_rate: float | ArrayLike, *, steps: int, smoothing: float) -> optax.GradientTransformation:
-    """Return the optimiser of `deepdream`: steps of the smoothed, standardised gradient.
-
-    Args:
-        learning_rate: in standard deviations of the gradient.
-        steps: of an octave, over which the smoothing grows.
-        smoothing: the least sigma.
-    """
-
-    def init(params: Array) -> _Count:
-        return _Count(jnp.zeros((), jnp.int32))
-
-    def update(gradient: Array, state: _Count, params: Array | None = None) -> tuple[Array, _Count]:
-        sigma = smoothing + 2 * (state.count + 1) / steps
-        smooth = reduce(add, (gaussian_blur(gradient, sigma * factor) for factor in (0.5, 1, 2)))
-        smooth = smooth - smooth.mean()
+    def update(gradient: Array, params: Array | None = None) -> Array:
+        smooth = sum((gaussian_blur(gradient, smoothing * factor) for factor in (0.5, 1, 2)), jnp.zeros_like(gradient))
+        smooth = smooth - smooth.mean((0, 1), keepdims=True)
         deviation = jnp.sqrt(jnp.maximum(jnp.square(smooth).mean(), 1e-30))  # a gradient of zeros stays one
-        return jnp.asarray(-learning_rate * smooth / deviation), _Count(state.count + 1)
+        return jnp.asarray(-learning_rate * smooth / deviation)
 
-    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+    return optax.stateless(update)  # type: ignore[arg-type]
 
 
 def _squares(layers: str | Sequence[str]) -> Objective:

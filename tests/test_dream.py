@@ -25,13 +25,12 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 def test_a_step_is_the_smoothed_standardised_gradient():
     gradient = random_images(12, 9, 3).astype(np.float64) - 0.3
-    ascent = dream_ascent(0.1, steps=4, smoothing=0.5)
+    ascent = dream_ascent(0.1, smoothing=0.8)
     state = ascent.init(jnp.zeros((12, 9, 3)))
-    for step in range(2):
-        update, state = ascent.update(jnp.asarray(gradient, jnp.float32), state)
-        sigma = 0.5 + 2 * (step + 1) / 4
-        smooth = sum(blurred(gradient, sigma * factor) for factor in (0.5, 1, 2))
-        np.testing.assert_allclose(update, -0.1 * (smooth - smooth.mean()) / smooth.std(), atol=2e-5)
+    update, state = ascent.update(jnp.asarray(gradient, jnp.float32), state)
+    smooth = sum(blurred(gradient, 0.8 * factor) for factor in (0.5, 1, 2))
+    smooth -= smooth.mean((0, 1))
+    np.testing.assert_allclose(update, -0.1 * smooth / smooth.std(), atol=2e-5)
     update, _ = ascent.update(jnp.zeros((12, 9, 3)), state)
     np.testing.assert_array_equal(update, 0)
 
@@ -40,7 +39,7 @@ def test_one_octave_is_plain_ascent_from_the_photo():
     model, photo = tiny_model(), random_images(16, 16, 3) * 0.8 + 0.1
     result = jv.deepdream(model, photo, "relu_1", octaves=1, steps=3, roll=0)
     value = jax.grad(lambda x: jnp.square(model.activations(x[None], ["relu_1"])["relu_1"]).mean())
-    ascent, x = dream_ascent(0.02, steps=3, smoothing=0.5), jnp.asarray(photo)
+    ascent, x = dream_ascent(0.006, smoothing=0.5), jnp.asarray(photo)
     state = ascent.init(x)
     for _ in range(3):
         update, state = ascent.update(-value(x), state)
@@ -60,7 +59,7 @@ def test_photos_are_a_batch_and_the_objective_rises():
     photos = random_images(3, 16, 16, 3) * 0.8 + 0.1
     both = jv.deepdream(tiny_model(), photos, ["relu", "relu_1"], octaves=2, steps=4, roll=3)
     before = jv.deepdream(tiny_model(), photos, ["relu", "relu_1"], octaves=1, steps=1, learning_rate=0.0)
-    assert both.images.shape == (3, 1, 16, 16, 3) and (both.scores > 1.2 * before.scores).all()
+    assert both.images.shape == (3, 1, 16, 16, 3) and (both.scores > 1.05 * before.scores).all()
     one = jv.deepdream(tiny_model(), photos[1], ["relu", "relu_1"], octaves=2, steps=4, roll=3)
     np.testing.assert_allclose(both.images[1], one.images[0], atol=1e-4)
     units = jv.deepdream(tiny_model(), photos, jv.channel("relu_1", [1, 2, 3]), octaves=1, steps=1)

@@ -27,7 +27,7 @@ def limit(patch: pytest.MonkeyPatch, where: str, most: int, message: str = FULL)
         if each > most:
             raise jax.errors.JaxRuntimeError(message)
         ran.append(len(units.keys))
-        return real(mesh, stages, *rest)
+        return real(mesh, recipe, units, *rest)
 
     patch.setattr(_execute, where, limited)
     return ran
