@@ -21,7 +21,7 @@ from jaxviz.models._load import bundled_file
 from jaxviz.result import load_result
 from tests.tiny import tiny_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = ("--steps", "6", "--size", "16", "--devices", "1", "--transforms", "none")
 
 
@@ -85,7 +85,7 @@ def test_options_reach_the_library(run, tmp_path: Path, monkeypatch: pytest.Monk
         type(jaxviz.regularizers.l2(1.0)),
         type(jaxviz.regularizers.total_variation(1.0)),
     ]
-    assert seen["param"] is jaxviz.param.pixel and seen["transforms"] is None
+    assert isinstance(seen["param"], jaxviz.param.Pixel) and len(seen["transforms"].parts) == 5
     assert load_result(out).images.shape == (2, 1, 12, 16, 3)
 
 
@@ -164,7 +164,7 @@ def test_models() -> None:
 
 def test_models_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     records = [Verification("resnet18", "V1", True, 1e-7, 1.0), Verification("vgg11", "V1", False, None, 1.0, "corrupt")]
-    monkeypatch.setattr(cli, "verify_models", lambda *names, **_: iter(records[: len(names)]))
+    monkeypatch.setattr(cli._models, "verify_models", lambda *names, **_: iter(records[: len(names)]))
     good, bad = (CliRunner().invoke(cli.app, ["models", "--verify", *names]) for names in (["a"], ["a", "b"]))
     assert good.exit_code == 0 and good.stdout.startswith("ok ")
     assert bad.exit_code == 1 and "corrupt" in bad.stdout
@@ -172,7 +172,9 @@ def test_models_verify(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_and_version() -> None:
     helped = process("--help")
-    assert helped.returncode == 0 and all(word in helped.stdout for word in ("models", "layers", "visualize"))
+    assert helped.returncode == 0 and all(
+        word in helped.stdout for word in ("models", "layers", "visualize", "invert", "caricature", "accentuate", "dream")
+    )
     shown = CliRunner().invoke(cli.app, ["--version"])
     assert shown.exit_code == 0 and shown.stdout.startswith("jaxviz ")
     text = CliRunner().invoke(cli.app, ["visualize", "--help"]).stdout

@@ -1,0 +1,219 @@
+"""jaxviz invert, caricature, accentuate, dream: the commands that take photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+import jaxviz
+from jaxviz.cli import _options as options
+from jaxviz.cli._app import app
+from jaxviz.cli._devices import use_cpu_devices
+from jaxviz.cli._progress import Bar
+
+Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, cut and scaled to one size.")]
+Layers = Annotated[str, typer.Option(metavar="NAMES", help="Layers with commas between them, such as conv1,layer2,layer4.")]
+
+
+@app.command()
+def invert(
+    model: options.ModelName,
+    images: Photos,
+    layers: Layers,
+    out: options.Out,
+    steps: options.Steps = 256,
+    size: options.SizeText = None,
+    samples: options.Samples = 1,
+    seed: options.Seed = 0,
+    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.1,
+    optimizer: options.OptimizerText = "adam",
+    param: options.ParamText = "pixel",
+    transforms: options.TransformsText = "none",
+    regularizer: options.RegularizerTexts = None,
+    distance: Annotated[str, typer.Option(help="Between features: l2, cosine or dot.")] = "l2",
+    weights: options.Weights = None,
+    devices: options.Devices = None,
+    chunk: options.ChunkSize = None,
+    precision: options.PrecisionOption = options.Precision.default,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Reconstruct photos from what layers keep of them.
+
+    Prints, for each layer, how far the features and the pixels are from the photo's.
+
+    Example: jaxviz invert resnet18-imagenette photo.jpg --layers conv1,layer1,layer2,layer3,layer4 --size 128 --out out
+    """
+    use_cpu_devices(devices)
+    settings: dict[str, Any] = {
+        "param": options.read_param(param),
+        "transforms": options.read_transforms(transforms),
+        "regularizers": options.read_regularizers(regularizer) or None,
+        "optimizer": options.read_optimizer(optimizer),
+        "learning_rate": learning_rate,
+        "distance": distance,
+        "steps": steps,
+        "samples": samples,
+        "seed": seed,
+        "chunk": chunk,
+        "precision": precision.value_or_none(),
+    }
+    network, photos, names = _prepare(model, weights, images, size, quiet)
+    wanted = _names(layers)
+    with Bar([len(photos) * samples] * len(wanted), quiet) as bar:
+        found = jaxviz.invert(
+            network,
+            photos,
+            wanted,
+            names=names,
+            mesh=jaxviz.make_mesh(devices),
+            progress=bar.report_alone,
+            out=out,
+            overwrite=overwrite,
+            **settings,
+        )
+    found.result.save(out, overwrite=True)  # with the photos' names, and the distances
+    if not quiet:
+        width = max(map(len, wanted))
+        typer.echo(f"{'layer':<{width}}  relative distance  PSNR")
+        for name, distances, ratios in zip(found.layers, found.distances, found.psnr, strict=True):
+            typer.echo(f"{name:<{width}}  {distances.mean():17.3f}  {ratios.mean():.1f} dB")
+        typer.echo(str(out / "contact_sheet.png"))
+
+
+@app.command()
+def caricature(
+    model: options.ModelName,
+    images: Photos,
+    layers: Layers,
+    out: options.Out,
+    steps: options.Steps = 256,
+    size: options.SizeText = None,
+    seed: options.Seed = 0,
+    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.01,
+    cossim_power: Annotated[float, typer.Option(min=0, help="The higher, the nearer to the photo.")] = 1.0,
+    param: options.ParamText = "fourier",
+    weights: options.Weights = None,
+    devices: options.Devices = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Exaggerate what layers see in photos."""
+    use_cpu_devices(devices)
+    network, photos, names = _prepare(model, weights, images, size, quiet)
+    with Bar([len(photos)] * len(_names(layers)), quiet) as bar:
+        result = jaxviz.caricature(
+            network,
+            photos,
+            _names(layers),
+            cossim_power=cossim_power,
+            names=names,
+            param=options.read_param(param),
+            learning_rate=learning_rate,
+            steps=steps,
+            seed=seed,
+            mesh=jaxviz.make_mesh(devices),
+            progress=bar.report_alone,
+            out=out,
+            overwrite=overwrite,
+        )
+    _finish(result, out, quiet)
+
+
+@app.command()
+def accentuate(
+    model: options.ModelName,
+    images: Photos,
+    target: Annotated[str, typer.Option(metavar="OBJECTIVE", help="What to bring out: layer4:7, 'logit:church', ...")],
+    out: options.Out,
+    penalty: Annotated[float | None, typer.Option(min=0, help="Weight of staying near: 100, or 3 with --layer.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Measure nearness in this layer instead of in pixels.")] = None,
+    steps: options.Steps = 256,
+    size: options.SizeText = None,
+    seed: options.Seed = 0,
+    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.01,
+    weights: options.Weights = None,
+    devices: options.Devices = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring out in photos what a unit or class responds to."""
+    use_cpu_devices(devices)
+    network, photos, names = _prepare(model, weights, images, size, quiet)
+    with Bar([len(photos)], quiet) as bar:
+        result = jaxviz.accentuate(
+            network,
+            photos,
+            options.read_target(target),
+            penalty=penalty,
+            layer=layer,
+            names=names,
+            learning_rate=learning_rate,
+            steps=steps,
+            seed=seed,
+            mesh=jaxviz.make_mesh(devices),
+            progress=bar.report_alone,
+            out=out,
+            overwrite=overwrite,
+        )
+    _finish(result, out, quiet)
+
+
+@app.command()
+def dream(
+    model: options.ModelName,
+    images: Photos,
+    target: Annotated[str, typer.Option(metavar="LAYERS", help="Layers with commas between them, or an objective.")],
+    out: options.Out,
+    octaves: Annotated[int, typer.Option(min=1, help="Sizes, each 1.4 times the one before.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps at each octave.")] = 10,
+    size: options.SizeText = None,
+    seed: options.Seed = 0,
+    learning_rate: Annotated[float, typer.Option(help="How far a step moves a pixel.")] = 0.006,
+    weights: options.Weights = None,
+    devices: options.Devices = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Dream: amplify what layers see in photos, from coarse to fine."""
+    use_cpu_devices(devices)
+    network, photos, _ = _prepare(model, weights, images, size, quiet)
+    wanted = options.read_target(target) if ":" in target or "(" in target else _names(target)
+    with Bar([len(photos)], quiet) as bar:
+        result = jaxviz.deepdream(
+            network,
+            photos,
+            wanted,
+            octaves=octaves,
+            learning_rate=learning_rate,
+            steps=steps,
+            seed=seed,
+            mesh=jaxviz.make_mesh(devices),
+            progress=bar.report_alone,
+            out=out,
+            overwrite=overwrite,
+        )
+    _finish(result, out, quiet)
+
+
+def _prepare(
+    model: str, weights: str | None, paths: Sequence[Path], size: str | None, quiet: bool
+) -> tuple[jaxviz.Model, np.ndarray, list[str]]:
+    """Return the network, the photos (N, H, W, 3), and their names."""
+    network = jaxviz.load(model, weights=weights, progress=not quiet)
+    pixels = options.read_size(size) or network.input_size
+    return network, np.stack([jaxviz.image.load(path, pixels) for path in paths]), [path.stem for path in paths]
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _finish(result: jaxviz.Result, out: Path, quiet: bool) -> None:
+    result.save(out, overwrite=True)  # with the photos' names
+    if not quiet:
+        typer.echo(f"{len(result)} images: {out / 'contact_sheet.png'}")

@@ -1,0 +1,59 @@
+"""The progress bar of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+import jaxviz
+
+
+class Bar:
+    """A progress bar over all targets, on the terminal's error stream: images, step, images a second, time left."""
+
+    def __init__(self, images: Sequence[int], quiet: bool) -> None:
+        self._ends = list(accumulate(images, initial=0))  # images that are finished when a target is
+        self._done = 0
+        columns = [
+            TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+        ]
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        self._task = self._progress.add_task("", total=self._ends[-1], state="compiling")
+
+    def __enter__(self) -> Bar:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.__exit__(kind, error, trace)
+
+    def finished(self, images: int) -> None:
+        self._done += images
+        self._progress.update(self._task, completed=self._done)
+
+    def report_alone(self, now: jaxviz.Progress) -> None:
+        """Like `report`, where nobody calls `finished`: a target whose last image is done is counted here."""
+        self.report(now)
+        if now.images_done == now.images and now.step == now.steps:
+            self.finished(now.images)
+
+    def report(self, now: jaxviz.Progress) -> None:
+        """Take the engine's report, which counts the current target only."""
+        state = f"step {now.step}/{now.steps}"
+        if now.images_per_second > 0:
+            before = max(end for end in self._ends if end <= self._done)
+            left = now.seconds_left + (self._ends[-1] - before - now.images) / now.images_per_second
+            state += f"  {now.images_per_second:.2g} images/s  {_clock(left)} left"
+        self._progress.update(self._task, state=state)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,143 @@
+"""jaxviz visualize."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import typer
+
+import jaxviz
+from jaxviz import engine
+from jaxviz.cli import _options as options
+from jaxviz.cli._app import app
+from jaxviz.cli._devices import join_processes, use_cpu_devices
+from jaxviz.cli._progress import Bar
+
+
+@app.command()
+def visualize(
+    model: options.ModelName,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LAYER:UNITS",
+            help="What to maximise: layer4:0-15, layer3:3,9,20-31, layer2 (all its channels), 'logit:golf ball,church', "
+            "logit (all classes), sums such as 'layer3:7 - 0.5*layer3:9', or as in Python: 'direction(\"layer4\", "
+            'load("probes.npy"))\'. `jaxviz layers` lists the layers.',
+        ),
+    ],
+    out: options.Out,
+    samples: options.Samples = 1,
+    steps: options.Steps = 256,
+    size: options.SizeText = None,
+    seed: options.Seed = 0,
+    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.01,
+    optimizer: options.OptimizerText = "adam",
+    param: options.ParamText = "fourier",
+    transforms: options.TransformsText = "standard",
+    regularizer: options.RegularizerTexts = None,
+    scales: Annotated[
+        str, typer.Option(metavar="N|FACTORS", help="Coarse to fine: a number of octaves, or factors such as 0.25,0.5,1.")
+    ] = "1",
+    restarts: Annotated[int, typer.Option(min=1, help="Starts per unit, of which the best is kept.")] = 1,
+    views: Annotated[int, typer.Option(min=1, help="Random transforms of each image at a step.")] = 1,
+    snapshots: Annotated[
+        str | None, typer.Option(metavar="STEPS", help="Keep the images after these steps, such as 8,16,32, in result.npz.")
+    ] = None,
+    gradient: Annotated[
+        options.Gradient, typer.Option(help="redirected wakes silent units, relaxed also softens max pooling, exact is exact.")
+    ] = options.Gradient.redirected,
+    start: Annotated[Path | None, typer.Option(metavar="IMAGE", help="A picture to start from.")] = None,
+    weights: options.Weights = None,
+    class_names: options.ClassNames = None,
+    devices: options.Devices = None,
+    chunk: options.ChunkSize = None,
+    precision: options.PrecisionOption = options.Precision.default,
+    overwrite: options.Overwrite = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of several processes: where process 0 is found by all.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="With --coordinator: how many there are.")] = None,
+    process_id: Annotated[int | None, typer.Option(min=0, help="With --coordinator: which one this is, from 0.")] = None,
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Several processes that find each other: on SLURM, TPU pods, under Open MPI.")
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Render what units, layers or classes respond to most.
+
+    Every finished chunk is saved at once: stopped in whatever way, the same command again continues.
+
+    Example: jaxviz visualize resnet18-imagenette logit layer4:0-15 --size 128 --out out
+
+    On several machines, with a folder that all share: `srun jaxviz visualize ... --distributed` on SLURM, the same
+    command in every process on a TPU pod, or each with --coordinator HOST:PORT --processes N --process-id I.
+    """
+    use_cpu_devices(devices)
+    join_processes(coordinator, processes, process_id, distributed)
+    quiet = quiet or jax.process_index() != 0
+    pixels = options.read_size(size)
+    factors = options.read_numbers(scales)
+    settings = {
+        "param": options.read_param(param),
+        "transforms": options.read_transforms(transforms),
+        "regularizers": options.read_regularizers(regularizer),
+        "optimizer": options.read_optimizer(optimizer),
+        "scales": int(factors[0]) if len(factors) == 1 and factors[0] == int(factors[0]) else factors,
+        "snapshots": [int(step) for step in options.read_numbers(snapshots)],
+        "ops": gradient.ops(),
+        "start": None if start is None else jaxviz.image.load(start),
+        "precision": precision.value_or_none(),
+    }
+    wanted = [options.read_target(text) for text in targets]
+    network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
+    counts = [len(one.bind(network, pixels or network.input_size).labels(network)) for one in wanted]
+    begun, done, total = time.perf_counter(), 0, sum(counts) * samples
+    nothing: list[tuple[str, str]] = []
+    try:
+        with Bar([len(engine.share(i, count)) * samples for i, count in enumerate(counts)], quiet) as bar:
+            for part in jaxviz.iter_visualize(
+                network,
+                wanted,
+                learning_rate=learning_rate,
+                steps=steps,
+                size=pixels,
+                samples=samples,
+                restarts=restarts,
+                views=views,
+                seed=seed,
+                mesh=jaxviz.make_mesh(devices),
+                chunk=chunk,
+                progress=bar.report,
+                out=out,
+                overwrite=overwrite,
+                **settings,
+            ):
+                bar.finished(part.scores.size)
+                done += part.scores.size
+                nothing += [(str(part.diagnosis[k, s]), part.labels[k]) for k, s in np.argwhere(part.diagnosis != "ok")]
+    except KeyboardInterrupt:
+        kept = f"{done} of {total} images were finished"
+        kept += f" and are in {out}: the same command again continues" if done else ""
+        typer.echo(f"jaxviz: interrupted, {kept}", err=True)
+        raise typer.Exit(130) from None
+    if not quiet:
+        sheet = out / "contact_sheet.png"
+        where = sheet if sheet.exists() else out
+        typer.echo(f"{total} images of {sum(counts)} units in {time.perf_counter() - begun:.0f} s: {where}")
+        if nothing:
+            typer.echo(f"{len(nothing)} of {total} images came to nothing: {_listed(nothing)}")
+
+
+def _listed(nothing: list[tuple[str, str]]) -> str:
+    """Return `no gradient (layer3:0), no rise (layer4:3, ...)`."""
+    words = []
+    for word in Counter(word for word, _ in nothing):
+        labels = list(dict.fromkeys(label for other, label in nothing if other == word))
+        words.append(f"{word} ({', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''})")
+    return ", ".join(words)
