@@ -43,6 +43,7 @@ from jaxviz.objectives import alignment as alignment
 from jaxviz.objectives import channel as channel
 from jaxviz.objectives import direction as direction
 from jaxviz.objectives import direction_neuron as direction_neuron
+from jaxviz.objectives import diverse as diverse
 from jaxviz.objectives import diversity as diversity
 from jaxviz.objectives import function as function
 from jaxviz.objectives import gram as gram

@@ -109,6 +109,7 @@ _OBJECTIVES = {
         "direction",
         "direction_neuron",
         "tensor_direction",
+        "diverse",
         "diversity",
         "alignment",
         "interpolate",

@@ -21,6 +21,7 @@ from jaxviz.objectives._directions import direction_neuron as direction_neuron
 from jaxviz.objectives._directions import tensor_direction as tensor_direction
 from jaxviz.objectives._directions import whiten as whiten
 from jaxviz.objectives._groups import alignment as alignment
+from jaxviz.objectives._groups import diverse as diverse
 from jaxviz.objectives._groups import diversity as diversity
 from jaxviz.objectives._groups import interpolate as interpolate
 from jaxviz.objectives._match import as_images as as_images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,6 +13,7 @@ from jaxviz.models import Model
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
 from jaxviz.objectives._units import LayerObjective
 
+_RAMP = 0.1  # of the best sample's score, over which the push of `diverse` grows from nothing to all
 _REACH = 4  # neighbours on each side that alignment looks at, as Lucid's
 
 
@@ -36,6 +38,23 @@ class Diversity(LayerObjective):
 
     def labels(self, model: Model) -> tuple[str, ...]:
         return (f"{self.layer} diversity",)
+
+
+@pytree
+class Diverse(Objective):
+    """A score, and samples that differ; see `diverse`."""
+
+    term: Objective
+    likeness: Objective
+    weight: ArrayLike = leaf()
+    floor: ArrayLike = leaf()
+
+    def __call__(self, acts: Activations, images: Array) -> Array:
+        score, likeness = self.term(acts, images), self.likeness(acts, images) / (len(images) - 1)
+        height = jax.lax.stop_gradient(jnp.maximum(score, 0))
+        share = height / jnp.maximum(height.max(), 1e-12)
+        push = jnp.clip((share - jnp.asarray(self.floor)) / _RAMP, 0, 1)
+        return score - jnp.asarray(self.weight) * height * push * likeness
 
 
 @pytree
@@ -87,6 +106,28 @@ def diversity(layer: str) -> Objective:
     >>> jaxviz.visualize(model, channel("layer3", 7) - 1.0 * diversity("layer3"), samples=4)
     """
     return Diversity(layer)
+
+
+def diverse(objective: Objective, layer: str, *, weight: float = 0.6, floor: float = 0.78) -> Objective:
+    """Maximise an objective with samples that differ, none of which is sacrificed for the difference.
+
+    `score - weight * score * push * likeness`: the likeness is a sample's mean Gram cosine with the others (`diversity`
+    over S - 1), in units of its own score, so that one weight serves units of any height. A sample whose score falls below
+    `floor` of the best one's is no longer pushed, and fully so only `0.1` above. The score and the push as factors have no
+    gradient: nothing is gained by scoring less. Subtracting `diversity` itself lets single samples pay for all.
+
+    Args:
+        objective: what every sample is to excite.
+        layer: where likeness is measured, such as the objective's own layer.
+        weight: how strongly samples are pushed apart, at least 0; traced.
+        floor: the share of the best sample's score below which a sample is left alone, 0 to 1; traced.
+
+    >>> jaxviz.visualize(model, diverse(channel("layer3", range(8)), "layer3"), samples=4)
+    """
+    if not isinstance(objective, Objective):
+        raise ArgumentError(f"Expected an objective such as channel('layer3', 7), got {objective!r}.")
+    limits = number(weight, "weight", low=0), number(floor, "floor", low=0, high=1)
+    return Diverse(objective, Diversity(layer), *limits)
 
 
 def alignment(layer: str, decay_ratio: float = 2.0) -> Objective:

@@ -90,3 +90,37 @@ def test_one_sample_is_refused():
         jv.interpolate("relu:1", "relu:2")  # type: ignore[arg-type]
     with pytest.raises(jv.ArgumentError, match="positive"):
         jv.alignment("relu", 0.0)
+
+
+def test_diverse_is_the_formula():
+    rng = np.random.default_rng(3)
+    act = rng.uniform(0.1, 1, (4, 3, 2, 5)).astype(np.float32)
+    score = np.array([2.0, 1.9, 1.66, 1.0], np.float32)  # of the best: 1, 0.95, 0.83, 0.5
+    objective = jv.diverse(jv.function(lambda acts, images: acts["score"]), "a", weight=0.5, floor=0.78)
+    found = objective({"a": act, "score": score}, np.zeros((4, 8, 8, 3), np.float32))
+    likeness = jv.diversity("a")({"a": act}, np.zeros((4, 8, 8, 3), np.float32)) / 3
+    push = np.array([1, 1, 0.5, 0])
+    np.testing.assert_allclose(found, score - 0.5 * score * push * np.asarray(likeness), rtol=1e-5)
+    with pytest.raises(jv.ArgumentError, match="objective"):
+        jv.diverse("layer3:7", "layer3")  # type: ignore[arg-type]
+    with pytest.raises(jv.ArgumentError, match="floor"):
+        jv.diverse(jv.channel("a", 0), "a", floor=2)
+
+
+def test_diverse_samples_differ_more_and_keep_their_scores():
+    options = {"samples": 4, "size": 16, "steps": 60, "transforms": (), "learning_rate": 0.05}
+    plain = jv.visualize(tiny_model(), jv.channel("relu_1", [1, 4, 7]), **options)
+    made = jv.visualize(tiny_model(), jv.diverse(jv.channel("relu_1", [1, 4, 7]), "relu_1"), **options)
+
+    def look(result):
+        alike, height = [], []
+        for unit, group in zip((1, 4, 7), result.images, strict=True):
+            act = tiny_model().activations(group, ["relu_1"])["relu_1"]
+            alike.append(np.asarray(jv.diversity("relu_1")({"relu_1": act}, group)).mean() / 3)
+            height.append(np.asarray(act)[..., unit].mean((1, 2)))
+        return np.array(alike), np.array(height)
+
+    (same, top), (less, kept) = look(plain), look(made)
+    assert (less < same - 0.02).all()
+    assert (kept > 0.6 * top.mean(1, keepdims=True)).all() and kept.mean() > 0.8 * top.mean()
+    assert made.labels == ("relu_1:1", "relu_1:4", "relu_1:7")
