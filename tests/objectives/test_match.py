@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 import jaxviz as jv
 from jaxviz.objectives import gram, match, match_image, near, reference_name, style, work_ids
 from tests.contracts import check_all
 from tests.tiny import random_images, tiny_model
+
+torch = pytest.importorskip("torch")
 
 MODEL = tiny_model()
 SIZE = (16, 20)

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from jaxviz import ArgumentError
 from jaxviz.param import cppn, decorrelate, fourier, laplacian, low_resolution, maco, spectrum
 from tests.param.test_param import DECODE, ENCODE, INIT, KEYS, LUCID_MATRIX, sigmoid
+
+torch = pytest.importorskip("torch")
 
 
 def scaled_up(grid, shape, mode="bilinear"):
