@@ -170,7 +170,7 @@ def iter_visualize(
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
-    transform = _as_transform(transforms)
+    transform, penalties = _as_transform(transforms), _as_regularizers(regularizers)
     if _has_opacity(param, (height, width, len(model.mean))):
         if any(one.reference() is not None for one in bound):
             raise ArgumentError("An image with opacity cannot be compared with a photo: leave alpha() away.")
@@ -191,15 +191,15 @@ def iter_visualize(
         "learning_rate": float(learning_rate),
         "optimizer": getattr(optimizer, "__name__", str(optimizer)),
         "param": repr(param),
-        "transforms": repr(transforms),
-        "regularizers": repr(regularizers),
+        "transforms": repr(transform),  # not as given: None and standard() are the same run
+        "regularizers": repr(penalties),
         "precision": precision,
     }
     recipe = partial(
         Recipe,
         model=model.bare(),
         transform=transform,
-        regularizers=_as_regularizers(regularizers),
+        regularizers=penalties,
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
         optimizer=as_static(optimizer),
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
