@@ -5,6 +5,7 @@
 >>> result.save("out")
 """
 
+from jaxviz import attribution as attribution
 from jaxviz import image as image
 from jaxviz import objectives as objectives
 from jaxviz import ops as ops
@@ -30,6 +31,8 @@ from jaxviz._inversion import invert as invert
 from jaxviz._visualize import Interrupted as Interrupted
 from jaxviz._visualize import iter_visualize as iter_visualize
 from jaxviz._visualize import visualize as visualize
+from jaxviz.attribution import Attribution as Attribution
+from jaxviz.attribution import attribute as attribute
 from jaxviz.engine import Progress as Progress
 from jaxviz.engine import make_mesh as make_mesh
 from jaxviz.models import Model as Model

@@ -27,7 +27,8 @@ ROWS = (
     {"result"},
     {"engine"},
     {"_visualize"},
-    {"_inversion", "_dream"},
+    {"_inversion", "_dream", "attribution"},
+    {"metrics"},
     {"cli"},
     {"__main__"},
 )

@@ -3,11 +3,15 @@
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
 from jaxviz.engine._execute import Chunk as Chunk
-from jaxviz.engine._execute import Progress as Progress
 from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run
 from jaxviz.engine._identity import describe as describe
 from jaxviz.engine._identity import digest as digest
+from jaxviz.engine._progress import Progress as Progress
+from jaxviz.engine._reduce import Reduction as Reduction
+from jaxviz.engine._reduce import RunOptions as RunOptions
+from jaxviz.engine._reduce import map_images as map_images
+from jaxviz.engine._reduce import reduce_images as reduce_images
 from jaxviz.engine._store import Store as Store
 from jaxviz.engine._store import share as share

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from jaxviz.engine import _ascent
 from jaxviz.engine._ascent import BLOCK, Recipe, Unit
 from jaxviz.engine._diagnosis import diagnose
 from jaxviz.engine._plan import Plan, make_plan, units_per_device
+from jaxviz.engine._progress import Clock, Progress
 
 AXIS = "units"
 CALLS = 4  # steps between two reports of progress where each step is a call
@@ -29,18 +28,6 @@ TOO_SMALL = (
     "A device has too little memory for one unit of {samples} images. Ask for fewer samples, a smaller size or a smaller "
     "network, or close what else uses the device."
 )
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: reported after every block of steps."""
-
-    images_done: int
-    images: int
-    step: int  # of the chunk that runs
-    steps: int
-    images_per_second: float  # finished images, extrapolated from the steps done so far, compile time left out
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -121,7 +108,7 @@ def run(
         per_device = chunk and -(-chunk // mesh.size)
         per_device = per_device or _fitting(stages[-1], mesh)
     plan = make_plan(total, per_device, mesh.size)
-    clock = _Clock(total, samples, sum(stage.steps for stage in stages), progress)
+    clock = Clock(total, samples, sum(stage.steps for stage in stages), progress)
     left = _left(plan, 0, skip)
     while left:
         first, size = left[0], plan.chunk
@@ -161,12 +148,12 @@ def _try_chunk(
     try:
         return _run_chunk(mesh, [_part(stage, first, size, mesh) for stage in stages], snapshots, loop, tell)
     except jax.errors.JaxRuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)  # at the start, except where the compiler's autotuner passes it on
 
 
@@ -259,7 +246,7 @@ def _fitting(stage: Stage, mesh: Mesh) -> int:
     try:
         return units_per_device(restarts * samples, mesh.devices.flat[0], partial(_memory, stage, mesh))
     except jax.errors.JaxRuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return 1
 
@@ -277,29 +264,3 @@ def _memory(stage: Stage, mesh: Mesh, per_device: int) -> int:
 def _resized(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Return a snapshot of a coarse scale at the size of the finished images."""
     return images if images.shape == shape else np.asarray(jax.image.resize(images, shape, "cubic")).clip(0, 1)
-
-
-class _Clock:
-    """Reports progress; the first block, which compiles, only sets the clock."""
-
-    def __init__(self, units: int, samples: int, steps: int, report: Callable[[Progress], None] | None) -> None:
-        self._units, self._samples, self._steps, self._report = units, samples, steps, report
-        self._origin = 0.0
-        self._counted = -1  # unit-steps since then
-        self._before = 0  # steps of the chunk at the last report
-
-    def tell(self, first: int, size: int, rest: int, step: int) -> None:
-        """Report `step` of the chunk of `size` units at `first`, after which `rest` units are to be computed."""
-        if self._report is None:
-            return
-        now, last = time.perf_counter(), step == self._steps
-        if self._counted < 0:
-            self._origin, self._counted = now, 0
-        else:
-            self._counted += size * (step - self._before)
-        self._before = 0 if last else step
-        speed = self._counted / (now - self._origin) if self._counted else 0.0  # unit-steps a second
-        left = (size * (self._steps - step) + rest * self._steps) / speed if speed else math.inf
-        finished = min(self._units, first + (size if last else 0)) * self._samples
-        rate = speed * self._samples / self._steps
-        self._report(Progress(finished, self._units * self._samples, step, self._steps, rate, left))

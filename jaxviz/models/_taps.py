@@ -195,30 +195,52 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
     return {name: found[node] for name, node in wanted.items()}
 
 
-def perturbed(model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT) -> tuple[Array, Array]:
-    """Return the logits with `delta` added to a layer's value, and that value without it; inside traced code.
+def altered(
+    model: Model, images: ArrayLike, names: Sequence[str], layer: str, change: Callable[[Array], Array], *, ops: Ops = EXACT
+) -> tuple[dict[str, Array], Array]:
+    """Return the values of some layers with another layer's value put through `change`, and that value as it was.
 
-    The derivative of the logits with respect to `delta`, at zero, is their derivative with respect to the layer, and
-    only what lies above the layer is differentiated.
+    For use inside traced code. Of a derivative with respect to what `change` adds, and of many changes at once (`jax.vmap`),
+    only what lies above the layer is computed again; where `change` ignores its argument, nothing below it is computed.
 
     Args:
         model: the network.
         images: float32 (N, H, W, C) in [0, 1].
-        name: a node, or a module (its last node).
-        delta: an array that can be added to the layer's value, usually zeros of its shape.
+        names: names of nodes or modules; the keys of the result.
+        layer: a node, or a module (its last node).
+        change: takes the layer's value and returns what stands in its place, of the same shape.
         ops: the operations to compute with.
 
     Raises:
         LayerError: a name that the network does not have.
     """
-    node = resolve(name, [n.name for n in nodes(model, (images.shape[1], images.shape[2]))])
+    known = [node.name for node in nodes(model, (images.shape[1], images.shape[2]))]
+    wanted, changed = {name: resolve(name, known) for name in names}, resolve(layer, known)
+    missing = {changed, *wanted.values()}
     found: dict[str, Array] = {}
+    before: list[Array] = []
 
     def tap(name: str, value: Array) -> Array:
-        if name != node:
-            return value
-        found[name] = value
-        return value + delta
+        if name == changed:
+            before.append(value)
+            value = change(value)
+        if name in missing:
+            found[name] = value
+            if len(found) == len(missing):
+                raise Stop
+        return value
 
-    logits = forward(model, images, tap=tap, ops=ops)
-    return logits, found[node]
+    try:
+        forward(model, images, tap=tap, ops=ops)
+    except Stop:
+        pass
+    return {name: found[node] for name, node in wanted.items()}, before[0]
+
+
+def perturbed(model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT) -> tuple[Array, Array]:
+    """Return the logits with `delta` added to a layer's value, and that value without it; inside traced code.
+
+    The derivative of the logits with respect to `delta`, at zero, is their derivative with respect to the layer. As `altered`.
+    """
+    found, value = altered(model, images, ("output",), name, lambda value: value + delta, ops=ops)
+    return found["output"], value

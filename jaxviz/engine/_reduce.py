@@ -1,0 +1,283 @@
+"""Run a program on many images in chunks over every device: once each, or many times with running sums.
+
+`map_images` is for what one evaluation tells (a gradient); `reduce_images` for sums over noise, paths, masks and windows,
+whose memory does not grow with their number. Programs are written for a batch of images of any size, and no image may
+depend on another: then chunks and devices change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxviz._errors import ArgumentError, MemoryLimitError
+from jaxviz._types import Array, ArrayLike, PyTree
+from jaxviz.engine._execute import is_out_of_memory, make_mesh
+from jaxviz.engine._progress import Clock, Progress
+
+IMAGES, STEPS = "images", "steps"
+CPU_EVALUATIONS = 8  # of the network, on a device at a time: more gain a CPU nothing
+ACCELERATOR_EVALUATIONS = 128  # halved where the memory is too small
+
+
+class RunOptions(TypedDict, total=False):
+    """How a run is carried out, without any influence on what comes out.
+
+    Attributes:
+        mesh: the devices to use, any shape; all of this process unless given.
+        chunk: evaluations of the network at once, over all devices; chosen for the machine unless given.
+        precision: of convolutions and products, as in `jax.default_matmul_precision`; "highest", full float32, unless given.
+        progress: called with a `Progress` after every chunk.
+    """
+
+    mesh: Mesh | None
+    chunk: int | None
+    precision: str
+    progress: Callable[[Progress], None] | None
+
+
+class Reduction(Protocol):
+    """A sum over many evaluations, for n images: a pytree whose leaves are what all images share, such as the weights."""
+
+    def start(self, items: PyTree) -> PyTree:
+        """Return what is computed once for each image; every leaf has the axis of n images in front."""
+        ...
+
+    def step(self, items: PyTree, fixed: PyTree, numbers: Array, valid: Array) -> PyTree:
+        """Return the sum over some steps, the axis of n images in front.
+
+        Args:
+            items: of n images.
+            fixed: what `start` returned.
+            numbers: int32 (s,), which of the steps these are.
+            valid: float32 (s,), 1, or 0 for steps that only fill the chunk and must add nothing.
+        """
+        ...
+
+    def finish(self, items: PyTree, fixed: PyTree, sums: PyTree) -> PyTree:
+        """Return what the run gives, from the sum of all steps; the axis of n images in front."""
+        ...
+
+
+def map_images(
+    program: Callable[[PyTree], PyTree],
+    items: PyTree,
+    *,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
+    precision: str = "highest",
+    progress: Callable[[Progress], None] | None = None,
+    cost: int = 1,
+) -> PyTree:
+    """Return `program(items)` of N images, as NumPy arrays with the axis of images in front.
+
+    Args:
+        program: a callable pytree. Its structure, and that of `items`, keys the compiled program; its leaves are data.
+        items: a pytree whose leaves all have the axis of N images in front; what the program returns, too.
+        mesh, chunk, precision, progress: see `RunOptions`.
+        cost: evaluations of the network that an image takes, for the choice of the chunk.
+
+    Raises:
+        ArgumentError: there are no images, or a wrong chunk.
+        MemoryLimitError: a device has too little memory for one image.
+    """
+    total, devices = _length(items), _local_devices(mesh)
+    across = _divisor(len(devices), total)
+    grid = _grid(devices[:across], across)
+    at_once = max(1, _evaluations(chunk, devices) // cost)
+    clock = Clock(total, 1, 1, progress)
+
+    def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
+        done = jax.tree.map(np.asarray, _apply(grid, shared, part))
+        clock.tell(first, size, max(0, total - first - size), 1)
+        return done
+
+    return _run(program, items, grid, across, at_once, precision, attempt)
+
+
+def reduce_images(
+    program: Reduction,
+    items: PyTree,
+    steps: int,
+    *,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
+    precision: str = "highest",
+    progress: Callable[[Progress], None] | None = None,
+    cost: int = 1,
+) -> PyTree:
+    """Return what a `Reduction` makes of N images and a number of steps, as NumPy arrays with the axis of images in front.
+
+    One program is compiled for a chunk, whatever the number of steps; the sums stay on the device. Fewer images than
+    devices share the devices by dividing the steps.
+
+    Args:
+        program: a `Reduction`.
+        items: a pytree whose leaves all have the axis of N images in front.
+        steps: of each image.
+        mesh, chunk, precision, progress: see `RunOptions`.
+        cost: evaluations of the network that a step of an image takes, for the choice of the chunk.
+
+    Raises:
+        ArgumentError: there are no images, or a wrong chunk.
+        MemoryLimitError: a device has too little memory for one step of one image.
+    """
+    total, devices = _length(items), _local_devices(mesh)
+    across = _divisor(len(devices), total)
+    grid = _grid(devices, across)
+    along = len(devices) // across
+    evaluations = _evaluations(chunk, devices) // cost
+    clock = Clock(total, 1, steps, progress)
+
+    def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
+        each = max(1, evaluations // size // along)  # steps of a device at a time
+        each = -(-steps // (along * -(-steps // (along * each))))  # evenly, so that little is padding
+        tell = partial(clock.tell, first, size, max(0, total - first - size))
+        while True:
+            try:
+                return _reduce_chunk(grid, shared, part, steps, each * along, tell)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error) or each == 1:
+                    raise
+            each //= 2
+            warnings.warn(f"Too little memory for {2 * each * along} steps at once: trying {each * along}.", stacklevel=2)
+
+    return _run(program, items, grid, across, max(1, evaluations // along), precision, attempt)
+
+
+def _run(
+    program: PyTree,
+    items: PyTree,
+    grid: Mesh,
+    across: int,
+    at_once: int,
+    precision: str,
+    attempt: Callable[[PyTree, int, int, PyTree], PyTree],
+) -> PyTree:
+    """Run `attempt(items of a chunk, first, size, program)` on chunks of at most `at_once` images; halve what does not fit."""
+    total = _length(items)
+    chunks = math.ceil(total / max(across, at_once // across * across))
+    size = math.ceil(total / chunks / across) * across
+    found, first = [], 0
+    with jax.default_matmul_precision(precision):
+        shared = jax.device_put(program, NamedSharding(grid, P()))
+        while first < total:
+            rows = np.minimum(np.arange(first, first + size), total - 1)  # past the end the last one is repeated
+            part = jax.device_put(jax.tree.map(lambda leaf, rows=rows: leaf[rows], items), NamedSharding(grid, P(IMAGES)))
+            try:
+                done = attempt(part, first, size, shared)
+            except jax.errors.JaxRuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                done = None
+            if done is None:
+                if size == across:
+                    raise MemoryLimitError(
+                        "A device has too little memory for one image. Use smaller images or a smaller network, fewer targets, "
+                        "or close what else uses the device."
+                    )
+                warnings.warn(
+                    f"Too little memory for {size} images at once: trying {size // across // 2 * across}.", stacklevel=3
+                )
+                size = size // across // 2 * across
+                continue
+            keep = min(size, total - first)
+            found.append(jax.tree.map(lambda leaf, keep=keep: leaf[:keep], done))
+            first += size
+    return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+
+def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
+    fixed, sums = _start(grid, program, items)
+    for first in range(0, steps, at_once):
+        sums = _step(grid, at_once, program, items, fixed, sums, np.int32(first), np.int32(steps))
+        jax.block_until_ready(sums)  # so that Ctrl-C is heard, and no queue of steps grows
+        tell(min(first + at_once, steps))
+    return jax.tree.map(np.asarray, _finish(grid, program, items, fixed, sums))
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(grid: Mesh, program: Any, items: PyTree) -> PyTree:
+    return jax.shard_map(lambda program, items: program(items), **_specs(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(grid: Mesh, program: Any, items: PyTree) -> PyTree:
+    def start(program: Any, items: PyTree) -> PyTree:
+        fixed = program.start(items)
+        one = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.float32)
+        like = jax.eval_shape(program.step, items, fixed, *one)
+        return fixed, jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), like)
+
+    return jax.shard_map(start, **_specs(grid, (P(), P(IMAGES)), (P(IMAGES), P(STEPS, IMAGES))))(program, items)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _step(
+    grid: Mesh, at_once: int, program: Any, items: PyTree, fixed: PyTree, sums: PyTree, first: np.int32, steps: ArrayLike
+) -> PyTree:
+    def step(program: Any, items: PyTree, fixed: PyTree, sums: PyTree, numbers: Array, steps: ArrayLike) -> PyTree:
+        valid = (numbers < steps).astype(jnp.float32)
+        more = program.step(items, fixed, jnp.minimum(numbers, steps - 1), valid)
+        return jax.tree.map(lambda a, b: a + b[None], sums, more)
+
+    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS, IMAGES), P(STEPS), P()), P(STEPS, IMAGES))
+    numbers = first + jnp.arange(at_once, dtype=jnp.int32)
+    return jax.shard_map(step, **specs)(program, items, fixed, sums, numbers, steps)
+
+
+@partial(jax.jit, static_argnums=0)
+def _finish(grid: Mesh, program: Any, items: PyTree, fixed: PyTree, sums: PyTree) -> PyTree:
+    total = jax.tree.map(lambda leaf: leaf.sum(0), sums)
+
+    def finish(program: Any, items: PyTree, fixed: PyTree, total: PyTree) -> PyTree:
+        return program.finish(items, fixed, total)
+
+    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
+    return jax.shard_map(finish, **specs)(program, items, fixed, total)
+
+
+def _specs(grid: Mesh, inputs: Any, outputs: Any) -> dict[str, Any]:
+    return {"mesh": grid, "in_specs": inputs, "out_specs": outputs, "check_vma": False}
+
+
+def _length(items: PyTree) -> int:
+    lengths = {len(leaf) for leaf in jax.tree.leaves(items)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ArgumentError(f"Expected at least one image, and as many of everything; got {sorted(lengths) or 'none'}.")
+    return lengths.pop()
+
+
+def _local_devices(mesh: Mesh | None) -> list[Any]:
+    devices = (mesh or make_mesh()).devices.flat
+    local = [device for device in devices if device.process_index == jax.process_index()]
+    if not local:
+        raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
+    return local
+
+
+def _divisor(number: int, most: int) -> int:
+    """Return the largest divisor of `number` that is at most `most`."""
+    return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
+
+
+def _grid(devices: list[Any], across: int) -> Mesh:
+    """Return a mesh of `across` devices for the images times the rest for the steps."""
+    return Mesh(np.array(devices).reshape(across, -1), (IMAGES, STEPS), axis_types=(AxisType.Auto,) * 2)
+
+
+def _evaluations(chunk: int | None, devices: list[Any]) -> int:
+    if chunk is None:
+        return (CPU_EVALUATIONS if devices[0].platform == "cpu" else ACCELERATOR_EVALUATIONS) * len(devices)
+    if chunk != int(chunk) or chunk < 1:
+        raise ArgumentError(f"chunk must be a whole number of at least 1; got {chunk!r}.")
+    return int(chunk)
