@@ -176,8 +176,9 @@ def _classes(model: Model, target: Any) -> np.ndarray:
     if isinstance(target, str):
         return np.asarray(model.class_index(target), np.int32)
     if isinstance(target, Sequence):
+        rows = [_classes(model, one) for one in target]
         try:
-            given = np.asarray([_classes(model, one) for one in target])
+            given = np.asarray(rows)
         except ValueError:
             raise ArgumentError(f"{_EXPECTED}; got rows of different lengths.") from None
     else:

@@ -139,8 +139,8 @@ def reduce_images(
     clock = Clock(total, 1, steps, progress)
 
     def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
-        each = max(1, evaluations // size // along)  # steps of a device at a time
-        each = -(-steps // (along * -(-steps // (along * each))))  # evenly, so that little is padding
+        # Steps of a device at a time; the same for any larger number of steps, and with it the program.
+        each = max(1, min(evaluations // size // along, -(-steps // along)))
         tell = partial(clock.tell, first, size, max(0, total - first - size))
         while True:
             try:
