@@ -1,0 +1,142 @@
+"""Attribution: jaxviz beside Captum and pytorch-grad-cam, the same weights, images and classes, on this machine.
+
+    python benchmarks/attribution.py --out attribution.md
+    python benchmarks/attribution.py --quick            # small: do the scripts run, and do the answers agree?
+
+Each row times one method on a batch: both tools in turn, several times, and the median of each. jaxviz's compile time is apart.
+The last column is how far the maps are from each other, by their largest value ("random": each draws its own noise).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import rivals
+
+import jaxviz as jv
+
+LAYERS = {"resnet18": "layer4", "resnet50": "layer4", "vgg16": "features.30"}
+SLOW = ("score_cam", "ablation_cam", "full_grad")  # minutes of a CPU with pytorch-grad-cam: fewer images
+RANDOM = ("smoothgrad",)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "occlusion": {"window": 32, "stride": 16},
+    "smoothgrad": {"samples": 25, "noise": 0.1},
+    "integrated_gradients": {"steps": 50},
+}
+
+
+def timed(fn: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = fn()
+    return time.perf_counter() - start, found
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray, normalise: bool) -> float:
+    """Return the largest difference of two maps, by the largest value; `normalise` as pytorch-grad-cam does, each map."""
+    if normalise:
+        ours = np.maximum(ours, 0)
+        ours = ours - ours.min((1, 2), keepdims=True)
+        ours = ours / (1e-7 + ours.max((1, 2), keepdims=True))
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each method that a rival has too, on one network."""
+    module = rivals.torch_network(name)
+    model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
+    images = np.random.default_rng(0).uniform(size=(args.batch, args.size, args.size, 3)).astype(np.float32)
+    classes = [int(c) for c in np.random.default_rng(1).integers(0, model.num_classes, args.batch)]
+    found = []
+    for tool, methods in (("Captum", rivals.captum), ("pytorch-grad-cam", rivals.pytorch_grad_cam)):
+        wanted = [m for m in methods(module, images, classes, LAYERS[name]) if not args.methods or m in args.methods]
+        for method in wanted:
+            count = min(args.batch, args.slow_batch) if method in SLOW else args.batch
+            x, y = images[:count], classes[:count]
+            theirs = methods(module, x, y, LAYERS[name])[method]
+            has_layer = "cam" in method
+            options = OPTIONS.get(method, {}) | ({"layer": LAYERS[name]} if has_layer else {})
+
+            def ours(
+                method: str = method, x: np.ndarray = x, y: list[int] = y, options: dict[str, Any] = options
+            ) -> np.ndarray:
+                return jv.attribute(model, x, method, y, **options).maps
+
+            first, maps = timed(ours)
+            apart = difference(maps, theirs(), normalise=tool != "Captum")
+            times = [(timed(ours)[0], timed(theirs)[0]) for _ in range(args.repeats)]
+            mine, other = (statistics.median(side) for side in zip(*times, strict=True))
+            row = {
+                "network": name,
+                "method": method,
+                "images": count,
+                "rival": tool,
+                "jaxviz_s": mine,
+                "rival_s": other,
+                "spread": [min(a / b for b, a in times), max(a / b for b, a in times)],
+                "compile_s": max(0.0, first - mine),
+                "difference": None if method in RANDOM else apart,
+            }
+            found.append(row)
+            print(line(row), flush=True)
+    return found
+
+
+HEAD = "| network | method | images | rival | jaxviz, s | rival, s | times faster | compile, s | apart |\n" + "|---" * 9 + "|"
+
+
+def line(row: dict[str, Any]) -> str:
+    apart = "random" if row["difference"] is None else f"{row['difference']:.0e}"
+    low, high = row["spread"]
+    return (
+        f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} | {row['jaxviz_s']:.3f} | {row['rival_s']:.3f} "
+        f"| {row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f}) | {row['compile_s']:.1f} | {apart} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(LAYERS), choices=list(LAYERS))
+    parser.add_argument("--methods", nargs="+", default=[])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--slow-batch", type=int, default=1, help="images of Score-CAM, Ablation-CAM and FullGrad")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    parser.add_argument("--quick", action="store_true", help="small images and one network")
+    parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
+    args = parser.parse_args()
+    if args.quick:
+        args.networks, args.batch, args.size, args.repeats = ["resnet18"], 2, 64, 1
+    import torch
+
+    cores = len(__import__("os").sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    jax.config.update("jax_num_cpu_devices", args.devices or cores)
+    print(HEAD)
+    found = [row for name in args.networks for row in rows(name, args)]
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": cores,
+        "device": str(jax.devices()[0]),
+        "jax": jax.__version__,
+        "torch": torch.__version__,
+    }
+    if args.out:
+        args.out.write_text("\n".join([HEAD, *map(line, found), "", json.dumps(machine)]) + "\n")
+        args.out.with_suffix(".json").write_text(json.dumps({"machine": machine, "rows": found}, indent=1))
+    wrong = [row for row in found if row["difference"] is not None and not row["difference"] < 1e-3]
+    if args.quick and wrong:
+        raise SystemExit(f"Different answers: {wrong}")
+
+
+if __name__ == "__main__":
+    main()
