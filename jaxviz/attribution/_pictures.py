@@ -217,7 +217,7 @@ def _bars(seen: Sequence[tuple[str, bool]], percentile: float) -> list[plot.Bar]
     bars = {}
     for view, signed in seen:
         if signed:
-            bars["signed"] = plot.Bar("signed", "blue_red", (f"\N{MINUS SIGN}{last}", "0", last))
+            bars["signed"] = plot.Bar("signed", "blue_red", (f"-{last}", "0", last))
         elif view in ("heat", "overlay"):
             bars["heat"] = plot.Bar("heat", "inferno", ("0", last))
         elif view == "grey":
