@@ -6,6 +6,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
@@ -113,6 +114,7 @@ def compare(
     share: Share = "map",
     names: Sequence[str] = (),
     title: str | None = None,
+    across: int | None = None,
     tile: int | None = None,
     dark: bool = False,
 ) -> np.ndarray:
@@ -126,6 +128,7 @@ def compare(
         share: see `Attribution.picture`; methods never share a limit, for their units differ.
         names: N names, to the left of the rows, or none.
         title: a line above all.
+        across: methods beside each other; the others follow below, beside the images again. All unless given.
         tile: height of a picture in pixels.
         dark: white on black.
 
@@ -138,8 +141,18 @@ def compare(
     >>> compare([saliency(model, images), guided_backprop(model, images)], images).shape[-1]
     3
     """
-    parts = layout(attributions, images, view, percentile=percentile, share=share)
-    return plot.table(**parts, rows=names, title=title, tile=tile, dark=dark)
+    if across is not None and across < 1:
+        raise ArgumentError(f"Expected across >= 1; got {across}.")
+    views = _views(attributions, view)
+    bands = -(-len(attributions) // (across or len(attributions) or 1)) or 1
+    cuts = [len(attributions) * i // bands for i in range(bands + 1)]  # as evenly as it goes
+    parts = [layout(attributions[a:b], images, views[a:b], percentile=percentile, share=share) for a, b in pairwise(cuts)]
+    bars = list({bar.name: bar for part in parts for bar in part["bars"]}.values())
+    tables = []
+    for i, part in enumerate(parts):
+        around = {"title": title if i == 0 else None, "bars": bars if i == bands - 1 else ()}
+        tables.append(plot.table(**{**part, **around}, rows=names, tile=tile, dark=dark))
+    return plot.stack(tables, dark=dark)
 
 
 def layout(
@@ -154,9 +167,7 @@ def layout(
     counts = {len(one) for one in attributions}
     if len(counts) != 1:
         raise ArgumentError(f"Expected attributions of the same images; got {sorted(counts) or 'none'}.")
-    views: list[Any] = [view] * len(attributions) if isinstance(view, str) else list(view)
-    if len(views) != len(attributions):
-        raise ArgumentError(f"Expected one view, or {len(attributions)}; got {len(views)}.")
+    views = _views(attributions, view)
     photos = _photos(attributions[0], images)
     drawn = [
         _with_targets(one, draw(one, photos, view=v, percentile=percentile, share=share))
@@ -198,6 +209,13 @@ def captions(attribution: Attribution, *, names: bool = True, scores: bool = Tru
         texts = texts if names else [""] * len(row)
         found.append([t if why == "ok" else f"{t}: {why}" if t else str(why) for t, why in zip(texts, told, strict=True)])
     return found
+
+
+def _views(attributions: Sequence[Attribution], view: View | Sequence[View]) -> list[Any]:
+    views = [view] * len(attributions) if isinstance(view, str) else list(view)
+    if len(views) != len(attributions):
+        raise ArgumentError(f"Expected one view, or {len(attributions)}; got {len(views)}.")
+    return views
 
 
 def _chosen(attribution: Attribution, view: View, photos: bool) -> tuple[Any, bool]:

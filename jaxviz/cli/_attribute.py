@@ -103,8 +103,8 @@ def attribute(
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
     pixels = options.read_size(size) or network.input_size
     wanted = read_target(target, network)
-    if layer is not None:
-        network.resolve(layer)
+    for name in layer.split(",") if layer else ():
+        network.resolve(name.strip())
     look = {"view": view.value, "percentile": percentile, "share": share.value}
     identity = {
         "weights": engine.digest(jax.tree.leaves(network)),
@@ -142,6 +142,7 @@ def attribute(
                         nothing.update(f"{name}: {w}" for name, one in each.items() for w in one.diagnosis.flat if w != "ok")
                     full, done = True, done + count
                 bar.finished(count + len(part.skipped))
+            bar.say("done")
         if done:
             album.finish(skipped)
     except KeyboardInterrupt:
@@ -227,7 +228,7 @@ def read_methods(names: str, texts: Sequence[str] | None, layer: str | None) -> 
         if not users:
             raise typer.BadParameter(f"no method given looks at a layer. Their options: {listed}.", param_hint="--layer")
         for name in users:
-            methods[name]["layer"] = layer
+            methods[name]["layer"] = _layers(layer)
     for name, own in methods.items():
         missing = [key for key, default in taken[name].items() if default is inspect.Parameter.empty and key not in own]
         if missing:
@@ -240,6 +241,11 @@ def _keywords(method: Callable[..., Any]) -> dict[str, Any]:
     parameters = list(inspect.signature(method).parameters.values())[3:]  # after the model, the images, the target
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return {p.name: p.default for p in parameters if p.kind in kinds}
+
+
+def _layers(text: str) -> str | list[str]:
+    names = [name.strip() for name in text.split(",")]
+    return names[0] if len(names) == 1 else names
 
 
 def _value(text: str) -> Any:

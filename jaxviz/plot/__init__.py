@@ -18,4 +18,5 @@ from jaxviz.plot._sheet import Section as Section
 from jaxviz.plot._sheet import contact_sheet as contact_sheet
 from jaxviz.plot._table import Bar as Bar
 from jaxviz.plot._table import colour_bar as colour_bar
+from jaxviz.plot._table import stack as stack
 from jaxviz.plot._table import table as table

@@ -137,6 +137,16 @@ def table(
     return np.asarray(canvas)
 
 
+def stack(pictures: Sequence[np.ndarray], *, dark: bool = False) -> np.ndarray:
+    """Put pages of any widths, uint8 (height, width, 3), below each other."""
+    width, paper = max(page.shape[1] for page in pictures), theme(dark).paper
+    pages = []
+    for page in pictures:
+        rest = np.full((page.shape[0], width - page.shape[1], 3), paper, np.uint8)
+        pages.append(np.concatenate([page, rest], 1))
+    return np.concatenate(pages)
+
+
 def _lines(text: str, face: Font, width: int) -> list[str]:
     """Return the text on one line, or on two where one is too narrow for it."""
     words = text.split()
