@@ -145,7 +145,7 @@ def compare(
         raise ArgumentError(f"Expected across >= 1; got {across}.")
     views = _views(attributions, view)
     bands = -(-len(attributions) // (across or len(attributions) or 1)) or 1
-    cuts = [len(attributions) * i // bands for i in range(bands + 1)]  # as evenly as it goes
+    cuts = [-(-len(attributions) * i // bands) for i in range(bands + 1)]  # as evenly as it goes
     parts = [layout(attributions[a:b], images, views[a:b], percentile=percentile, share=share) for a, b in pairwise(cuts)]
     bars = list({bar.name: bar for part in parts for bar in part["bars"]}.values())
     tables = []
@@ -237,9 +237,9 @@ def _bars(seen: Sequence[tuple[str, bool]], percentile: float) -> list[plot.Bar]
         if signed:
             bars["signed"] = plot.Bar("signed", "blue_red", (f"-{last}", "0", last))
         elif view in ("heat", "overlay"):
-            bars["heat"] = plot.Bar("heat", "inferno", ("0", last))
+            bars["heat"] = plot.Bar("heat", "inferno", ("least", last))
         elif view == "grey":
-            bars["grey"] = plot.Bar("absolute", "grey", ("0", last))
+            bars["grey"] = plot.Bar("absolute", "grey", ("least", last))
     return list(bars.values())
 
 

@@ -26,8 +26,8 @@ def clip_limits(
     """Return the numbers that get the first and last colour of each map, each float64 (..., 1, 1), so that they broadcast.
 
     The last is a percentile of the map's pixels, for a few extreme ones would leave all others dark; the greatest where that
-    percentile is 0, of maps that are 0 nearly everywhere. The first is 0; of signed maps the percentile is one of the
-    absolute values, v, and the limits are -v and v. Pixels that are not finite do not count.
+    percentile is 0, of maps that are 0 nearly everywhere. The first is the least, or 0 where that is negative. Of signed maps
+    the percentile is one of the absolute values, v, and the limits are -v and v. Pixels that are not finite do not count.
 
     Args:
         maps: (..., H, W).
@@ -52,10 +52,11 @@ def clip_limits(
     empty = np.isnan(values).all(axes, keepdims=True)
     values = np.where(empty, 0.0, values)
     high = np.nanpercentile(values, percentile, axis=axes, keepdims=True)
-    high = np.where(high > 0, high, np.nanmax(values, axis=axes, keepdims=True))
-    high = np.where(high > 0, high, 1.0)
-    high = np.broadcast_to(high, (*values.shape[:-inner], *[1] * inner))
-    return (-high if signed else np.zeros_like(high)), high
+    low = np.zeros_like(high) if signed else np.maximum(np.nanmin(values, axis=axes, keepdims=True), 0)
+    high = np.where(high > low, high, np.nanmax(values, axis=axes, keepdims=True))
+    high = np.where(high > low, high, low + 1)
+    shape = (*values.shape[:-inner], *[1] * inner)
+    return np.broadcast_to(-high if signed else low, shape), np.broadcast_to(high, shape)
 
 
 def draw_maps(
@@ -70,7 +71,7 @@ def draw_maps(
 
     Args:
         maps: float (..., H, W); for `style="colour"` (..., H, W, 3).
-        style: `"heat"`, from 0 in black to the limit in light yellow; `"signed"`, negative in blue, 0 in white, positive in
+        style: `"heat"`, from the least in black to the most in light yellow; `"signed"`, negative in blue, 0 in white, positive in
             red; `"grey"`, absolute values from black to white; `"colour"`, of maps with three channels, each of them brighter
             than mid grey where it is positive and darker where negative.
         colours: others than the style's own, see `colourise`.
@@ -108,7 +109,7 @@ def overlay(
     colours: Colours | None = None,
     alpha: float = 0.8,
     constant: bool = False,
-    fade: float = 0.5,
+    fade: float = 0.8,
     percentile: float = 99,
     shared: Sequence[int] = (),
 ) -> np.ndarray:
@@ -120,7 +121,7 @@ def overlay(
         signed: whether the sign matters: blue for negative, red for positive; otherwise negative counts as 0.
         colours: others than `"inferno"`, or `"blue_red"` where signed, see `colourise`.
         alpha: opacity of the map at its limit, in [0, 1].
-        constant: the same opacity everywhere, instead of one that rises with the absolute value from 0.
+        constant: the same opacity everywhere, instead of one that rises with the map's value, or its absolute value.
         fade: how much of the photographs' own colours is taken away, in [0, 1], so that they are not taken for the map's.
         percentile: the limit, see `clip_limits`.
         shared: axes of `maps` along which the limit is shared.
@@ -139,11 +140,11 @@ def overlay(
     nothing = _nothing(values, inner=2)
     values = fitted(np.where(np.isfinite(values), values, 0), base.shape[1:3])
     nothing = fitted(nothing.astype(np.float64), base.shape[1:3]) > 0.25
-    low, high = clip_limits(values, percentile, signed=signed, shared=shared)
+    low, high = clip_limits(np.where(nothing, np.nan, values), percentile, signed=signed, shared=shared)
     if signed:
         tint, size = colourise(values, colours or "blue_red", (low, high)), np.abs(values) / high
     else:
-        tint, size = colourise(values, colours or "inferno", (low, high)), values / high
+        tint, size = colourise(values, colours or "inferno", (low, high)), (values - low) / (high - low)
     opacity = np.full(values.shape, alpha) if constant else alpha * np.clip(size, 0, 1)
     base = base.reshape(len(base), *[1] * (values.ndim - 3), *base.shape[1:])
     grey = base @ np.array([0.299, 0.587, 0.114])

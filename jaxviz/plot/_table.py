@@ -121,7 +121,9 @@ def table(
     draw = ImageDraw.Draw(canvas)
     if title:
         draw.text((left, margin - 2), fit(title, large, right - left), fill=colours.ink, font=large)
-    _heads(draw, colours, small, columns, groups, [left + start for start in starts], width, top - line, line)
+    sizes = [font(n) for n in range(14 if height >= 160 else 12, 8, -1)]  # the largest in which all headings fit
+    head = next((face for face in sizes if max(map(face.getlength, columns)) <= width), sizes[-1])
+    _heads(draw, colours, head, columns, groups, [left + start for start in starts], width, top - line, line)
     y = top
     for r, row in enumerate(shown):
         if rows:
