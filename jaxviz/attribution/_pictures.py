@@ -184,7 +184,7 @@ def layout(
     columns = [head for one in attributions for head in _heads(one)]
     groups = [(_title(one), np.shape(_names(one))[1]) for one in attributions] if any(one.many for one in attributions) else []
     if photos is not None:
-        above = captions(attributions[0]) if same and not attributions[0].many else [[""]] * len(lines)
+        above = captions(attributions[0], reasons=False) if same and not attributions[0].many else [[""]] * len(lines)
         lines = [[", ".join(words), *line] for words, line in zip(above, lines, strict=True)]
         cells = [[photo, *row] for photo, row in zip(_rgb(photos), cells, strict=True)]
         columns, groups = ["", *columns], [("", 1), *groups] if groups else []
@@ -198,13 +198,13 @@ def layout(
     }
 
 
-def captions(attribution: Attribution, *, names: bool = True, scores: bool = True) -> list[list[str]]:
+def captions(attribution: Attribution, *, names: bool = True, scores: bool = True, reasons: bool = True) -> list[list[str]]:
     """Return what to write below each map, N lists of K: what is explained and its score, or why there is nothing to see."""
     words = _names(attribution)
     values = np.reshape(attribution.scores, np.shape(words))
-    reasons = np.reshape(attribution.diagnosis, np.shape(words))
+    diagnosis = np.reshape(attribution.diagnosis if reasons else np.full(np.shape(words), "ok"), np.shape(words))
     found = []
-    for row, numbers, told in zip(words, values, reasons, strict=True):
+    for row, numbers, told in zip(words, values, diagnosis, strict=True):
         texts = [f"{name} {number:.3g}" if scores else name for name, number in zip(row, numbers, strict=True)]
         texts = texts if names else [""] * len(row)
         found.append([t if why == "ok" else f"{t}: {why}" if t else str(why) for t, why in zip(texts, told, strict=True)])

@@ -23,7 +23,7 @@ from PIL import Image
 from jaxviz import plot
 from jaxviz._errors import SaveError
 from jaxviz._files import write_atomically
-from jaxviz._result_files import ADVICE, RUN, SHEET, failures, jsonable, names_in, read_json, refuse_existing, write_png
+from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, names_in, read_json, refuse_existing, write_png
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._pictures import layout
 from jaxviz.attribution._saved import describe
@@ -31,7 +31,7 @@ from jaxviz.cli._files import Skipped
 from jaxviz.engine import differences
 from jaxviz.result import versions
 
-FORMAT = 1
+FORMAT, KIND = 1, "attribute"
 INDEX, IMAGES, MAPS, PHOTO = "index.json", "images", "maps.npz", "photo.png"
 HINT = "What is finished is kept: the same command again continues."
 ROWS = 32  # of the contact sheet at most
@@ -52,18 +52,21 @@ class Album:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], look: Mapping[str, Any], *, overwrite: bool = False) -> None:
         self.folder = folder
-        self._identity = json.loads(json.dumps({"format": FORMAT, "kind": "attribute", **jsonable({**identity, **look})}))
+        self._identity = json.loads(json.dumps({"format": FORMAT, "kind": KIND, **jsonable({**identity, **look})}))
         self._look = dict(look)
         with failures(folder):
-            if overwrite:
-                self._clear()
             run = read_json(folder / RUN)
-            if run is None:
-                refuse_existing(folder, [RUN, INDEX, SHEET, IMAGES, "result.npz"])
-            elif not isinstance(run, dict) or run.get("identity") != self._identity:
-                found = list(differences(run.get("identity"), self._identity)) if isinstance(run, dict) else []
+            identity = run.get("identity") if isinstance(run, dict) else None
+            if run is not None and not (isinstance(identity, dict) and identity.get("kind") == KIND):
+                raise SaveError(f"The folder '{folder}' holds a run of another command ({RUN}): choose another.")
+            if run is not None and not overwrite and identity != self._identity:
+                found = list(differences(identity, self._identity))
                 listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
-                raise SaveError(f"The folder '{folder}' holds a run with other settings ({listed or RUN}): {ADVICE}.")
+                raise SaveError(f"The folder '{folder}' holds a run with other settings ({listed}): {ADVICE}.")
+            if run is None and not overwrite:
+                refuse_existing(folder, [INDEX, SHEET, IMAGES, ARRAYS])
+            if run is not None and overwrite:
+                self._clear()
             self._sweep()
         self._records: dict[str, tuple[str, list[int]]] = {}  # of each image's place: its folder's name, its size and time
         for name in sorted(names_in(folder / IMAGES)):
@@ -195,10 +198,7 @@ class Album:
             folder.rmdir()
 
     def _clear(self) -> None:
-        """Remove an older run, last what tells that it is one; nothing where there is none."""
-        run = read_json(self.folder / RUN)
-        if not (isinstance(run, dict) and (run.get("identity") or {}).get("kind") == "attribute"):
-            return
+        """Remove an older run, last what tells that it is one."""
         for name in names_in(self.folder / IMAGES):
             self._remove(name)
         with suppress(OSError):

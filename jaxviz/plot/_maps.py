@@ -71,9 +71,9 @@ def draw_maps(
 
     Args:
         maps: float (..., H, W); for `style="colour"` (..., H, W, 3).
-        style: `"heat"`, from the least in black to the most in light yellow; `"signed"`, negative in blue, 0 in white, positive in
-            red; `"grey"`, absolute values from black to white; `"colour"`, of maps with three channels, each of them brighter
-            than mid grey where it is positive and darker where negative.
+        style: `"heat"`, from the least in black to the most in light yellow; `"signed"`, negative in blue, 0 in white,
+            positive in red; `"grey"`, absolute values from black to white; `"colour"`, of maps with three channels, each of
+            them brighter than mid grey where it is positive and darker where negative.
         colours: others than the style's own, see `colourise`.
         percentile: the limit, see `clip_limits`.
         shared: axes whose maps share the limit.
