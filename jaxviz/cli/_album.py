@@ -56,11 +56,11 @@ class Album:
         self._look = dict(look)
         with failures(folder):
             run = read_json(folder / RUN)
-            identity = run.get("identity") if isinstance(run, dict) else None
-            if run is not None and not (isinstance(identity, dict) and identity.get("kind") == KIND):
+            there = run.get("identity") if isinstance(run, dict) else None
+            if run is not None and not (isinstance(there, dict) and there.get("kind") == KIND):
                 raise SaveError(f"The folder '{folder}' holds a run of another command ({RUN}): choose another.")
-            if run is not None and not overwrite and identity != self._identity:
-                found = list(differences(identity, self._identity))
+            if run is not None and not overwrite and there != self._identity:
+                found = list(differences(there, self._identity))
                 listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
                 raise SaveError(f"The folder '{folder}' holds a run with other settings ({listed}): {ADVICE}.")
             if run is None and not overwrite:
