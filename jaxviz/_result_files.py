@@ -69,10 +69,10 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def old_files(folder: Path) -> set[str]:
+def old_files(folder: Path, records: Sequence[str] = (RECORD, RUN)) -> set[str]:
     """Return the pictures of an older result or run in the folder: those that its records list, plain names only."""
     found: set[str] = set()
-    for record in (read_json(folder / RECORD), read_json(folder / RUN)):
+    for record in (read_json(folder / name) for name in records):
         with suppress(TypeError, KeyError):
             listed = {name for unit in record["units"] for name in unit["files"]}
             found |= {SHEET} | {name for name in listed if name == Path(name).name and name.endswith(".png")}

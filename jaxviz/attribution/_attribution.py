@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 import jax
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._types import ArrayLike
+from jaxviz._types import ArrayLike, StrPath
+from jaxviz.attribution import _pictures as pictures
+from jaxviz.attribution import _saved as saved
 from jaxviz.attribution._target import FunctionTarget, ObjectiveTarget, Target
 from jaxviz.image import Size
 from jaxviz.image import resize as resize_images
 from jaxviz.models import Model
 from jaxviz.objectives import combine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Reduction: TypeAlias = Literal["max_abs", "sum_abs", "sum"]
 Normalisation: TypeAlias = Literal["max_abs", "min_max"]
@@ -141,10 +147,75 @@ class Attribution:
         mask = self.resize((images.shape[1], images.shape[2])).threshold(keep)[..., None]
         return np.where(mask, images[:, None] if self.many else images, np.float32(fill))
 
+    def overlay(
+        self, images: ArrayLike, *, signed: bool | None = None, share: pictures.Share = "map", **options: Any
+    ) -> np.ndarray:
+        """Return the maps over the images, uint8 (N, H, W, 3), or (N, K, H, W, 3): RGB.
+
+        Args:
+            images: (N, H, W, C) in [0, 1], those that were explained.
+            signed: blue for negative, red for positive; as for `view="auto"` of `Look` unless given.
+            share: which maps share their limit, see `Look`.
+            **options: of `jaxviz.plot.overlay`: `alpha`, `constant`, `colours`, `fade`, `percentile`.
+
+        >>> attribution.overlay(images, constant=True, alpha=0.5, colours="turbo").shape
+        (2, 128, 128, 3)
+        """
+        return pictures.overlay(self, images, signed=signed, share=share, **options)
+
+    def picture(
+        self,
+        images: ArrayLike | None = None,
+        *,
+        columns: int | None = None,
+        tile: int | None = None,
+        dark: bool = False,
+        **look: Unpack[pictures.Look],
+    ) -> np.ndarray:
+        """Return all maps on one page, beside their images where given, with what is explained: uint8 (height, width, 3).
+
+        Maps with nothing in them are hatched, and the reason stands below. `compare` puts several methods side by side.
+        Args: see `jaxviz.plot.contact_sheet` and `jaxviz.attribution.Look`.
+        """
+        return pictures.sheet(self, images, look, columns=columns, tile=tile, dark=dark)
+
+    def figure(self, images: ArrayLike | None = None, *, inches: float = 1.6, **look: Unpack[pictures.Look]) -> Figure:
+        """Return the maps as a `matplotlib.figure.Figure`, a row for each image; see `picture`, and `jaxviz.plot.figure`."""
+        return pictures.figure(self, images, look, inches)
+
+    def save(
+        self, folder: StrPath, images: ArrayLike | None = None, *, overwrite: bool = False, **look: Unpack[pictures.Look]
+    ) -> Path:
+        """Write `attribution.npz` (exact arrays), `attribution.json` (for people), a PNG of each map, `contact_sheet.png`.
+
+        The PNGs are named `grad_cam-0007-1.png` for target 1 of image 7. Each file appears in one step, the arrays last.
+        Overlays need the images; `overwrite` replaces an older attribution and removes its pictures.
+
+        Raises:
+            SaveError: the folder cannot be written, or a file is in the way and `overwrite` is False.
+        """
+        saved.write(self, Path(folder), images, look, overwrite)
+        return Path(folder)
+
+    def _repr_png_(self) -> bytes | None:
+        return pictures.png(self)
+
+    def _repr_html_(self) -> str:
+        return pictures.html_of(self)
+
     def __repr__(self) -> str:
         targets = f" x {self.scores.shape[1]} targets" if self.many else ""
         shape = "x".join(map(str, self.maps.shape[self.scores.ndim :]))
         return f"Attribution({self.method}: {len(self)} images{targets}, maps of {shape})"
+
+
+def load_attribution(folder: StrPath) -> Attribution:
+    """Read an `Attribution` that `Attribution.save` wrote: exact arrays and settings.
+
+    Raises:
+        SaveError: the folder holds none, or a damaged one.
+    """
+    return Attribution(**saved.read(folder))
 
 
 def diagnose(maps: np.ndarray, lead: int, *, negative: np.ndarray | None = None) -> np.ndarray:

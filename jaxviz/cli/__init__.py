@@ -1,10 +1,11 @@
-"""The command line: jaxviz models | layers | visualize | invert | caricature | accentuate | dream.
+"""The command line: jaxviz models | layers | visualize | invert | caricature | accentuate | dream | attribute.
 
 Exit status: 0 done, 1 an error that one line explains, 2 a wrong use of the command line, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
+from jaxviz.cli import _attribute as _attribute
 from jaxviz.cli import _models as _models
 from jaxviz.cli import _photos as _photos
 from jaxviz.cli import _visualize as _visualize

@@ -46,6 +46,8 @@ def _value(node: ast.expr, text: str, names: Mapping[str, Callable[..., Any]]) -
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             values = [_value(part, text, names) for part in parts]
             return values if isinstance(node, ast.List) else tuple(values)
+        case ast.Dict(keys=keys, values=parts) if all(isinstance(key, ast.Constant) for key in keys):
+            return {ast.literal_eval(key): _value(part, text, names) for key, part in zip(keys, parts, strict=True) if key}
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _apply(operator.neg, text, _value(operand, text, names))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _BINARY:

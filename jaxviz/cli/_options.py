@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +121,7 @@ _OBJECTIVES = {
         "whiten",
     )
 }
-_FILES = {"load": load_array, "photo": lambda path: jaxviz.image.load(path)}
+FILES = {"load": load_array, "photo": lambda path: jaxviz.image.load(path)}
 _PARAMS = {
     name: maker
     for name, maker in _makers(param).items()
@@ -143,19 +143,22 @@ def _read(option: str, text: str, names: dict[str, Callable[..., Any]], right: C
     return value
 
 
-def read_target(text: str) -> objectives.Objective:
-    """Read `layer3:7`, or a call as in Python: `channel("layer3", 7) - 0.5 * diversity("layer3")`."""
+def read_target(text: str, more: Mapping[str, Callable[..., Any]] | None = None) -> Any:
+    """Read `layer3:7`, or a call as in Python: `channel("layer3", 7) - 0.5 * diversity("layer3")`.
+
+    What a call of one of `more` functions makes is taken, too.
+    """
     if "(" not in text:
         return objectives.parse(text)
-    value = evaluate(text, _OBJECTIVES | _FILES)
-    if not isinstance(value, objectives.Objective):
+    value = evaluate(text, _OBJECTIVES | FILES | dict(more or {}))
+    if not isinstance(value, objectives.Objective) and not any(text.strip().startswith(f"{name}(") for name in more or ()):
         raise ArgumentError(f'Expected an objective such as channel("layer3", 7); {text!r} is {type(value).__name__}.')
     return value
 
 
 def read_param(text: str) -> param.Param:
     """Read `fourier` or `fourier(decay=1)`."""
-    return _read("--param", text, _PARAMS | _FILES, lambda value: isinstance(value, param.Param), "'fourier(decay=1)'")
+    return _read("--param", text, _PARAMS | FILES, lambda value: isinstance(value, param.Param), "'fourier(decay=1)'")
 
 
 def read_transforms(text: str) -> Any:
@@ -173,7 +176,7 @@ def read_regularizers(texts: list[str] | None) -> list[Any]:
     for text in texts or ():
         name, _, weight = text.partition("=")
         call = text if "(" in text else f"{name}({weight})"
-        found.append(_read("--regularizer", call, _REGULARIZERS | _FILES, callable, "total_variation=0.001"))
+        found.append(_read("--regularizer", call, _REGULARIZERS | FILES, callable, "total_variation=0.001"))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import accumulate
 from types import TracebackType
@@ -18,6 +19,7 @@ class Bar:
     def __init__(self, images: Sequence[int], quiet: bool) -> None:
         self._ends = list(accumulate(images, initial=0))  # images that are finished when a target is
         self._done = 0
+        self._from: tuple[float, int] | None = None  # when the first images were finished, and how many
         columns = [
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             BarColumn(),
@@ -35,7 +37,16 @@ class Bar:
 
     def finished(self, images: int) -> None:
         self._done += images
+        self._from = self._from or (time.perf_counter(), self._done)
         self._progress.update(self._task, completed=self._done)
+
+    def say(self, what: str) -> None:
+        """Show what is done now, and how fast images were finished since the first, of which a part was compiling."""
+        start, before = self._from or (0.0, self._done)
+        if self._done > before:
+            rate = (self._done - before) / (time.perf_counter() - start)
+            what += f"  {rate:.2g} images/s  {_clock((self._ends[-1] - self._done) / rate)} left"
+        self._progress.update(self._task, state=what)
 
     def report_alone(self, now: jaxviz.Progress) -> None:
         """Like `report`, where nobody calls `finished`: a target whose last image is done is counted here."""

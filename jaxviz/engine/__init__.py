@@ -7,6 +7,7 @@ from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run
 from jaxviz.engine._identity import describe as describe
+from jaxviz.engine._identity import differences as differences
 from jaxviz.engine._identity import digest as digest
 from jaxviz.engine._progress import Progress as Progress
 from jaxviz.engine._reduce import Reduction as Reduction
