@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxviz._types import Array
 
-TOLERANCE = 1e-4  # of a value in [0, 1]: where the preconditioned residual, an estimate of the error, is below
+TOLERANCE = 2e-6  # of a value in [0, 1]: where the preconditioned residual, an estimate of the error, is below
 MOST_ITERATIONS = 500
 
 
@@ -19,19 +19,19 @@ def impute(images: Array, keep: Array) -> Array:
 
     Weights 1/6 along an edge and 1/12 across a corner, renormalised at the image's border (Rong et al., 2022). The system is a
     graph's Laplacian, hence symmetric and positive definite: conjugate gradients, preconditioned by the sum over a pyramid of
-    ever coarser means (Bramble, Pasciak and Xu, 1990), take about 70 steps where 90 % of 224 x 224 pixels are missing in one
-    piece; without it, 400. Each image stops for itself, so none depends on its neighbours in the batch.
+    ever coarser means (Bramble, Pasciak and Xu, 1990), take about 130 steps where 90 % of 224 x 224 pixels are missing in one
+    piece, to an error of 1e-4 at most. Each image stops for itself, so none depends on its neighbours in the batch.
 
     Args:
         images: float32 (B, H, W, C).
         keep: bool (B, H, W). An image without any pixel that is kept becomes 0.
     """
     h, w = images.shape[1:3]
-    levels = max(0, int(math.log2(min(h, w) / 4))) if min(h, w) >= 4 else 0
+    levels = int(math.log2(min(h, w)))
     pad = [(0, -length % 2**levels) for length in (h, w)]
     missing = jnp.pad(~keep, ((0, 0), *pad))[..., None].astype(jnp.float32)
     values = jnp.pad(jnp.where(keep[..., None], images, 0), ((0, 0), *pad, (0, 0)))
-    weight = np.pad(_total_weight(h, w), pad, constant_values=1.0)[None, :, :, None]
+    weight = np.pad(_total_weight(h, w), pad, constant_values=12.0)[None, :, :, None]
 
     def system(x: Array) -> Array:  # of x that is 0 where pixels are kept
         return missing * (weight * x - _neighbours(x))
@@ -75,12 +75,12 @@ def impute(images: Array, keep: Array) -> Array:
 
 
 def _neighbours(x: Array) -> Array:
-    """Return the weighted sum of each pixel's 8 neighbours, (B, H, W, C); outside is 0."""
-    # Rows, then columns: (1, 2, 1) / 12 three times over is 1/12 at the corners, 2/12 along the edges, 4/12 in the middle.
+    """Return the sum of each pixel's 8 neighbours, with weights 2 along an edge and 1 across a corner; outside is 0."""
+    # Twelve times the weights of the paper: exact in binary, or rounding would tilt large holes. Rows, then columns.
     rows = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
     rows = rows[:, :-2] + 2 * x + rows[:, 2:]
     both = jnp.pad(rows, ((0, 0), (0, 0), (1, 1), (0, 0)))
-    return (both[:, :, :-2] + 2 * rows + both[:, :, 2:]) / 12 - x / 3
+    return (both[:, :, :-2] + 2 * rows + both[:, :, 2:]) - 4 * x
 
 
 def _total_weight(h: int, w: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def _total_weight(h: int, w: int) -> np.ndarray:
     rows, columns = (
         np.where((np.arange(n) == 0) | (np.arange(n) == n - 1), 3.0, 4.0) if n > 1 else np.full(1, 2.0) for n in (h, w)
     )
-    return ((rows[:, None] * columns[None, :] - 4) / 12).astype(np.float32)
+    return (rows[:, None] * columns[None, :] - 4).astype(np.float32)
 
 
 def _diagonal(missing: Array, weight: np.ndarray, level: int) -> Array:

@@ -147,7 +147,8 @@ def sanity_check(
 
     >>> print(sanity_check(model, images, ["saliency", "guided_backprop"], layers=["fc", "layer4"]).markdown())
     """
-    wanted = dict.fromkeys(METHODS if methods is None else methods, {}) if not isinstance(methods, Mapping) else methods
+    names = METHODS if methods is None else methods
+    wanted = methods if isinstance(methods, Mapping) else {name: {} for name in names}
     stages = tuple(name for name, _ in cascade(model, layers, seed=seed, draw=draw))
     found, failed = {}, {}
     for name, options in wanted.items():
