@@ -344,6 +344,6 @@ def _check_cam(model: Model, target: Target, layers: tuple[str, ...], affine: bo
         reason = "weighs the positions of the layer differently: it is not pooled over all of them"
     if reason:
         raise UnsupportedError(
-            f"CAM needs average pooling over all positions and linear layers, and nothing else, between the layer {layer!r} and "
-            f"the target. Here the target {reason}. Use grad_cam, which equals CAM but for a factor where CAM exists."
+            f"CAM needs average pooling over all positions and linear layers, and nothing else, between the layer {layer!r} "
+            f"and the target. Here the target {reason}. Use grad_cam, which equals CAM but for a factor where CAM exists."
         )

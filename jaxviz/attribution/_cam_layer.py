@@ -41,7 +41,7 @@ def default_layer(model: Model, size: Size) -> str:
     if found is None:
         raise UnsupportedError(
             f"{model.name or 'This network'} has no layer with more than one position for images of {size[0]} x {size[1]}, so "
-            "that there is no class activation map. Use larger images, a network whose modules call `tap`, or a gradient method."
+            "there is no class activation map. Use larger images, a network whose modules call `tap`, or a gradient method."
         )
     return found
 
@@ -107,8 +107,8 @@ def check_reached(model: Model, target: Target, layers: Sequence[str], size: Siz
     for layer, reached in zip(layers, tail.reached, strict=True):
         if not reached:
             raise ArgumentError(
-                f"The target, made of {', '.join(target.layers()) or 'the image'}, does not depend on the layer {layer!r}: it lies "
-                "below it or beside it. Choose a layer that is computed before the target: "
+                f"The target, made of {', '.join(target.layers()) or 'the image'}, does not depend on the layer {layer!r}: it "
+                "lies below it or beside it. Choose a layer that is computed before the target: "
                 f"{', '.join(_before(model, target, size)[-3:]) or 'there is none'}."
             )
     return tail
@@ -137,10 +137,8 @@ def _evenness(model: Model, names: tuple[str, ...], layer: str, size: Size) -> A
 
     def total(value: Array) -> Array:
         acts, _ = altered_layers(model, images, names, {layer: lambda _: value})
-        keys = jax.random.split(jax.random.key(0), len(names))
-        return sum(
-            (jnp.vdot(jax.random.normal(k, acts[n].shape), acts[n]) for k, n in zip(keys, names, strict=True)), jnp.zeros(())
-        )
+        keys = zip(jax.random.split(jax.random.key(0), len(names)), names, strict=True)
+        return sum((jnp.vdot(jax.random.normal(key, acts[name].shape), acts[name]) for key, name in keys), jnp.zeros(()))
 
     with jax.default_matmul_precision("highest"):
         slope = jax.grad(total)(jnp.zeros((1, *shape)))

@@ -14,8 +14,8 @@ def first_component(values: Array) -> Array:
     positions. The direction comes from the smaller of the two matrices of inner products (positions or channels), so that a map
     of 112 x 112 needs no matrix of 12544 x 12544, nor a decomposition on the host.
 
-    A principal direction has no sign of its own. Here it is the one whose projection rises with the sum of the channels, so that
-    it is high where the layer is active, on every machine and in every batch.
+    A principal direction has no sign of its own. Here it has the one whose projection rises with the sum of the channels, high
+    where the layer is active, on every machine and in every batch.
 
     Args:
         values: float (..., h, w, C).

@@ -118,9 +118,9 @@ def full_grad(
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
-        `maps` float32 (N, H, W), or (N, K, H, W) for K targets. `delta`: the sum of all x G and b G, those of linear layers too,
-        before any scaling, less the score: 0 but for rounding where the target is a logit and the network has ReLUs and
-        max pooling only.
+        `maps` float32 (N, H, W), or (N, K, H, W) for K targets. `delta`: the sum of all x G and b G before any scaling, those
+        of linear layers too, less the score: 0 but for rounding where the target is a logit and the network has only ReLUs and
+        max pooling between its linear operations.
 
     Raises:
         ArgumentError: images or target of a wrong shape or range.

@@ -57,7 +57,7 @@ class ScoreCam:
 def channel_masks(values: Array, size: Size) -> Array:
     """Return channels (n, h, w, s) as masks (n, H, W, s): enlarged, then each scaled to [0, 1] from its least to its most.
 
-    Bilinear with the corners of the two grids aligned, as `torch.nn.UpsamplingBilinear2d`. A constant channel is a mask of zeros.
+    Bilinear with the corners of the two grids aligned, as `torch.nn.UpsamplingBilinear2d`. A constant channel gives zeros.
     """
     rows, columns = (aligned_weights(n, m) for n, m in zip(values.shape[1:3], size, strict=True))
     large = jnp.einsum("Hh,Ww,nhws->nHWs", rows, columns, values, precision=jax.lax.Precision.HIGHEST)

@@ -18,7 +18,7 @@ class Dependence(enum.IntEnum):
 # Operations that are linear in each operand by itself: a sum of one is affine if the others are constant or affine too.
 _SUMS = {
     "add", "add_any", "sub", "neg", "reduce_sum", "cumsum", "reduce_window_sum", "reshape", "transpose", "broadcast_in_dim",
-    "squeeze", "expand_dims", "slice", "rev", "concatenate", "pad", "copy", "copy_p", "optimization_barrier", "sharding_constraint",
+    "squeeze", "expand_dims", "slice", "rev", "concatenate", "pad", "copy", "copy_p", "optimization_barrier",
 }  # fmt: skip
 _PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}  # affine in one factor while the other is constant
 _FIRST_ONLY = {"div", "gather", "dynamic_slice"}  # affine in the first operand while all others are constant
