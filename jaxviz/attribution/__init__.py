@@ -3,16 +3,32 @@
 Every method is a function `method(model, images, target=None, ...)` that returns an `Attribution`; `attribute` takes its name.
 """
 
+from jaxviz.attribution._ablation_cam import ablation_cam as ablation_cam
 from jaxviz.attribution._attribute import METHODS as METHODS
 from jaxviz.attribution._attribute import attribute as attribute
 from jaxviz.attribution._attribution import Attribution as Attribution
 from jaxviz.attribution._attribution import load_attribution as load_attribution
+from jaxviz.attribution._cam import cam as cam
+from jaxviz.attribution._cam import eigen_cam as eigen_cam
+from jaxviz.attribution._cam import eigen_grad_cam as eigen_grad_cam
+from jaxviz.attribution._cam import grad_cam as grad_cam
+from jaxviz.attribution._cam import grad_cam_elementwise as grad_cam_elementwise
+from jaxviz.attribution._cam import grad_cam_plus_plus as grad_cam_plus_plus
+from jaxviz.attribution._cam import gradient_cams as gradient_cams
+from jaxviz.attribution._cam import hires_cam as hires_cam
+from jaxviz.attribution._cam import layer_cam as layer_cam
+from jaxviz.attribution._cam import traced_cam as traced_cam
+from jaxviz.attribution._cam import xgrad_cam as xgrad_cam
+from jaxviz.attribution._cam_layer import default_layer as default_layer
+from jaxviz.attribution._full_grad import full_grad as full_grad
 from jaxviz.attribution._gradient import deconvnet as deconvnet
 from jaxviz.attribution._gradient import guided_backprop as guided_backprop
 from jaxviz.attribution._gradient import input_x_gradient as input_x_gradient
 from jaxviz.attribution._gradient import saliency as saliency
+from jaxviz.attribution._guided_grad_cam import guided_grad_cam as guided_grad_cam
 from jaxviz.attribution._pictures import Look as Look
 from jaxviz.attribution._pictures import compare as compare
+from jaxviz.attribution._score_cam import score_cam as score_cam
 from jaxviz.attribution._target import log_probability as log_probability
 from jaxviz.attribution._target import margin as margin
 from jaxviz.attribution._target import probability as probability

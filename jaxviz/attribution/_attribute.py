@@ -8,8 +8,24 @@ from typing import Any
 
 from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._types import ArrayLike
+from jaxviz.attribution._ablation_cam import ablation_cam
 from jaxviz.attribution._attribution import Attribution
+from jaxviz.attribution._cam import (
+    cam,
+    eigen_cam,
+    eigen_grad_cam,
+    grad_cam,
+    grad_cam_elementwise,
+    grad_cam_plus_plus,
+    hires_cam,
+    layer_cam,
+    xgrad_cam,
+)
+from jaxviz.attribution._cam_layer import AsLayers
+from jaxviz.attribution._full_grad import full_grad
 from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
+from jaxviz.attribution._guided_grad_cam import guided_grad_cam
+from jaxviz.attribution._score_cam import score_cam
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
@@ -21,6 +37,19 @@ METHODS: dict[str, Callable[..., Attribution]] = {
         input_x_gradient,
         guided_backprop,
         deconvnet,
+        guided_grad_cam,
+        cam,
+        grad_cam,
+        grad_cam_plus_plus,
+        xgrad_cam,
+        hires_cam,
+        layer_cam,
+        grad_cam_elementwise,
+        eigen_cam,
+        eigen_grad_cam,
+        score_cam,
+        ablation_cam,
+        full_grad,
     )
 }
 
@@ -31,7 +60,7 @@ def attribute(
     method: str = "guided_backprop",
     target: AsTarget = None,
     *,
-    layer: str | None = None,
+    layer: AsLayers = None,
     **options: Any,
 ) -> Attribution:
     """Say which pixels made the network say it, for many images and targets at once.
@@ -45,7 +74,7 @@ def attribute(
             forward pass. A function of the logits, (N, classes) -> (N,). Any objective, such as `jv.channel("layer3", 7)`; one
             with K units gives K targets. `jv.attribution.probability`, `log_probability` or `margin` of any of the classes.
             `jv.match(layer, features, distance="cosine")` is similarity to an embedding.
-        layer: for methods that look at one; the last with positions unless given.
+        layer: for methods that look at one; the last with positions unless given. Gradient CAMs also take several.
         **options: the method's own, and those of `jaxviz.engine.RunOptions`.
 
     Returns:

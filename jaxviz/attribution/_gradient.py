@@ -31,10 +31,10 @@ def gradients(
     return scores, pull_back(pull, scores), chosen
 
 
-def pull_back(pull: Any, scores: Array) -> Array:
-    """Return the gradients of K scores (K, n), (K, ...), given the pullback of all of them."""
+def pull_back(pull: Any, scores: Array) -> Any:
+    """Return the gradients of K scores (K, n), (K, ...), given the pullback of all of them; of a pytree, a pytree."""
     if len(scores) == 1:
-        return pull(jnp.ones_like(scores))[0][None]
+        return jax.tree.map(lambda g: g[None], pull(jnp.ones_like(scores))[0])
     one_hot = jnp.eye(len(scores), dtype=scores.dtype)
     return jax.vmap(lambda row: pull(jnp.broadcast_to(row[:, None], scores.shape))[0])(one_hot)
 

@@ -16,6 +16,7 @@ from jaxviz.models._table import ReceptiveField as ReceptiveField
 from jaxviz.models._taps import Tap as Tap
 from jaxviz.models._taps import activations as activations
 from jaxviz.models._taps import altered as altered
+from jaxviz.models._taps import altered_layers as altered_layers
 from jaxviz.models._taps import calls_through_ops as calls_through_ops
 from jaxviz.models._taps import forward as forward
 from jaxviz.models._taps import no_tap as no_tap

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
@@ -214,16 +214,33 @@ def altered(
     Raises:
         LayerError: a name that the network does not have.
     """
+    found, before = altered_layers(model, images, names, {layer: change}, ops=ops)
+    return found, before[layer]
+
+
+def altered_layers(
+    model: Model, images: ArrayLike, names: Sequence[str], changes: Mapping[str, Callable[[Array], Array]], *, ops: Ops = EXACT
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the values of some layers with those of others changed, and these as they were; as `altered`.
+
+    Args:
+        model, images, names, ops: as of `altered`.
+        changes: for each layer, a node or a module (its last node), what takes its value and returns what stands in its place.
+
+    Raises:
+        LayerError: a name that the network does not have.
+    """
     known = [node.name for node in nodes(model, (images.shape[1], images.shape[2]))]
-    wanted, changed = {name: resolve(name, known) for name in names}, resolve(layer, known)
-    missing = {changed, *wanted.values()}
+    wanted = {name: resolve(name, known) for name in names}
+    changed = {resolve(layer, known): layer for layer in changes}
+    missing = {*changed, *wanted.values()}
     found: dict[str, Array] = {}
-    before: list[Array] = []
+    before: dict[str, Array] = {}
 
     def tap(name: str, value: Array) -> Array:
-        if name == changed:
-            before.append(value)
-            value = change(value)
+        if name in changed:
+            before[changed[name]] = value
+            value = changes[changed[name]](value)
         if name in missing:
             found[name] = value
             if len(found) == len(missing):
@@ -234,7 +251,7 @@ def altered(
         forward(model, images, tap=tap, ops=ops)
     except Stop:
         pass
-    return {name: found[node] for name, node in wanted.items()}, before[0]
+    return {name: found[node] for name, node in wanted.items()}, before
 
 
 def perturbed(model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT) -> tuple[Array, Array]:

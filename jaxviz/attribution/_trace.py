@@ -1,0 +1,77 @@
+"""How what a program returns depends on what it is given, read from its operations: not at all, affinely, or otherwise."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any
+
+
+class Dependence(enum.IntEnum):
+    """Of a value on what is varied; of two, the larger one holds for their sum."""
+
+    NONE = 0
+    AFFINE = 1  # a product with constants, plus a constant
+    CURVED = 2  # anything else
+
+
+# Operations that are linear in each operand by itself: a sum of one is affine if the others are constant or affine too.
+_SUMS = {
+    "add", "add_any", "sub", "neg", "reduce_sum", "cumsum", "reduce_window_sum", "reshape", "transpose", "broadcast_in_dim",
+    "squeeze", "expand_dims", "slice", "rev", "concatenate", "pad", "copy", "copy_p", "optimization_barrier",
+}  # fmt: skip
+_PRODUCTS = {"mul", "dot_general", "conv_general_dilated"}  # affine in one factor while the other is constant
+_FIRST_ONLY = {"div", "gather", "dynamic_slice"}  # affine in the first operand while all others are constant
+
+
+def dependence(jaxpr: Any, given: Sequence[Dependence]) -> list[Dependence]:
+    """Return for each result of a jaxpr how it depends on the inputs, whose own dependence is given.
+
+    Operations that are not known to be linear count as curved: a ReLU above a layer, say, or an argmax.
+
+    Args:
+        jaxpr: as `jax.make_jaxpr(f)(x).jaxpr`.
+        given: one for each of its inputs.
+    """
+    known: dict[Any, Dependence] = dict(zip(jaxpr.invars, given, strict=True))
+
+    def of(atom: Any) -> Dependence:
+        return Dependence.NONE if hasattr(atom, "val") else known.get(atom, Dependence.NONE)  # a literal has a value
+
+    for equation in jaxpr.eqns:
+        found = _results(equation, [of(atom) for atom in equation.invars])
+        known.update(zip(equation.outvars, found, strict=True))
+    return [of(atom) for atom in jaxpr.outvars]
+
+
+def _results(equation: Any, operands: list[Dependence]) -> list[Dependence]:
+    name, count = equation.primitive.name, len(equation.outvars)
+    highest = max(operands, default=Dependence.NONE)
+    if highest == Dependence.NONE:
+        return [Dependence.NONE] * count
+    inner = _called(equation)
+    if inner is not None:
+        return dependence(inner, operands)
+    varied = sum(kind > Dependence.NONE for kind in operands)
+    linear = (
+        name in _SUMS
+        or (name in _PRODUCTS and varied == 1)
+        or (name in _FIRST_ONLY and not any(operands[1:]))
+        or (name == "select_n" and not operands[0])
+        or (name == "convert_element_type" and equation.outvars[0].aval.dtype.kind == "f")
+        or (name == "integer_pow" and equation.params["y"] == 1)
+    )
+    return [highest if linear else Dependence.CURVED] * count
+
+
+def _called(equation: Any) -> Any:
+    """Return the jaxpr that an equation merely calls (`jit`, a function with a derivative of its own), or None."""
+    name = equation.primitive.name
+    if not (name in ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint") or name.startswith("custom_")):
+        return None
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        inner = equation.params.get(key)
+        if inner is not None:
+            inner = getattr(inner, "jaxpr", inner)
+            return inner if len(inner.invars) == len(equation.invars) else None
+    return None
