@@ -10,6 +10,11 @@ from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._types import ArrayLike
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
+from jaxviz.attribution._noise import smoothgrad, smoothgrad_squared, vargrad
+from jaxviz.attribution._occlusion import feature_ablation, occlusion
+from jaxviz.attribution._path import integrated_gradients
+from jaxviz.attribution._rise import rise
+from jaxviz.attribution._shap import gradient_shap
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
@@ -21,6 +26,14 @@ METHODS: dict[str, Callable[..., Attribution]] = {
         input_x_gradient,
         guided_backprop,
         deconvnet,
+        smoothgrad,
+        smoothgrad_squared,
+        vargrad,
+        integrated_gradients,
+        gradient_shap,
+        occlusion,
+        feature_ablation,
+        rise,
     )
 }
 
