@@ -25,7 +25,12 @@ from jaxviz.attribution._cam_layer import AsLayers
 from jaxviz.attribution._full_grad import full_grad
 from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
 from jaxviz.attribution._guided_grad_cam import guided_grad_cam
+from jaxviz.attribution._noise import smoothgrad, smoothgrad_squared, vargrad
+from jaxviz.attribution._occlusion import feature_ablation, occlusion
+from jaxviz.attribution._path import integrated_gradients
+from jaxviz.attribution._rise import rise
 from jaxviz.attribution._score_cam import score_cam
+from jaxviz.attribution._shap import gradient_shap
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
@@ -50,6 +55,14 @@ METHODS: dict[str, Callable[..., Attribution]] = {
         score_cam,
         ablation_cam,
         full_grad,
+        smoothgrad,
+        smoothgrad_squared,
+        vargrad,
+        integrated_gradients,
+        gradient_shap,
+        occlusion,
+        feature_ablation,
+        rise,
     )
 }
 

@@ -12,7 +12,9 @@ from jaxviz.engine._identity import digest as digest
 from jaxviz.engine._progress import Progress as Progress
 from jaxviz.engine._reduce import Reduction as Reduction
 from jaxviz.engine._reduce import RunOptions as RunOptions
+from jaxviz.engine._reduce import Steps as Steps
 from jaxviz.engine._reduce import map_images as map_images
+from jaxviz.engine._reduce import map_steps as map_steps
 from jaxviz.engine._reduce import reduce_images as reduce_images
 from jaxviz.engine._store import Store as Store
 from jaxviz.engine._store import share as share

@@ -1,8 +1,9 @@
 """Run a program on many images in chunks over every device: once each, or many times with running sums.
 
-`map_images` is for what one evaluation tells (a gradient); `reduce_images` for sums over noise, paths, masks and windows,
-whose memory does not grow with their number. Programs are written for a batch of images of any size, and no image may
-depend on another: then chunks and devices change nothing.
+`map_images` is for what one evaluation tells (a gradient); `map_steps` for what each of many tells (the score of every
+window); `reduce_images` for sums over noise, paths and masks. Memory on the device does not grow with their number.
+Programs are written for a batch of images of any size, and no image may depend on another: then chunks and devices change
+nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +44,18 @@ class RunOptions(TypedDict, total=False):
     chunk: int | None
     precision: str
     progress: Callable[[Progress], None] | None
+
+
+class Steps(Protocol):
+    """Many evaluations of n images: a pytree whose leaves are what all images share, such as the weights."""
+
+    def start(self, items: PyTree) -> PyTree:
+        """Return what is computed once for each image; every leaf has the axis of n images in front."""
+        ...
+
+    def step(self, items: PyTree, fixed: PyTree, numbers: Array) -> PyTree:
+        """Return what some steps tell, of n images and of the steps int32 (s,); leaves of shape (n, s, ...)."""
+        ...
 
 
 class Reduction(Protocol):
@@ -104,6 +117,42 @@ def map_images(
     return _run(program, items, grid, across, at_once, precision, attempt)
 
 
+def map_steps(
+    program: Steps,
+    items: PyTree,
+    steps: int,
+    *,
+    mesh: Mesh | None = None,
+    chunk: int | None = None,
+    precision: str = "highest",
+    progress: Callable[[Progress], None] | None = None,
+    cost: int = 1,
+) -> tuple[PyTree, PyTree]:
+    """Return what `program.start` returned, and what all steps told, as NumPy arrays (N, ...) and (N, steps, ...).
+
+    As `reduce_images`, which says what the arguments are; what the steps tell is kept on the host.
+    """
+    total, devices = _length(items), _local_devices(mesh)
+    across = _divisor(len(devices), total)
+    grid = _grid(devices, across)
+    along = len(devices) // across
+    evaluations = _evaluations(chunk, devices) // cost
+    clock = Clock(total, 1, steps, progress)
+
+    def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
+        def run(each: int) -> PyTree:
+            fixed, told = _fix(grid, shared, part), []
+            for begin in range(0, steps, each * along):
+                more = _tell(grid, each * along, shared, part, fixed, np.int32(begin), np.int32(steps))
+                told.append(jax.tree.map(np.asarray, more))
+                clock.tell(first, size, max(0, total - first - size), min(begin + each * along, steps))
+            return jax.tree.map(np.asarray, fixed), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
+
+        return _halving(run, _at_once(steps, evaluations // size // along, along), along)
+
+    return _run(program, items, grid, across, max(1, evaluations // along), precision, attempt)
+
+
 def reduce_images(
     program: Reduction,
     items: PyTree,
@@ -139,17 +188,12 @@ def reduce_images(
     clock = Clock(total, 1, steps, progress)
 
     def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
-        # Steps of a device at a time; the same for any larger number of steps, and with it the program.
-        each = max(1, min(evaluations // size // along, -(-steps // along)))
         tell = partial(clock.tell, first, size, max(0, total - first - size))
-        while True:
-            try:
-                return _reduce_chunk(grid, shared, part, steps, each * along, tell)
-            except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error) or each == 1:
-                    raise
-            each //= 2
-            warnings.warn(f"Too little memory for {2 * each * along} steps at once: trying {each * along}.", stacklevel=2)
+
+        def run(each: int) -> PyTree:
+            return _reduce_chunk(grid, shared, part, steps, each * along, tell)
+
+        return _halving(run, _at_once(steps, evaluations // size // along, along), along)
 
     return _run(program, items, grid, across, max(1, evaluations // along), precision, attempt)
 
@@ -196,6 +240,29 @@ def _run(
     return found[0] if len(found) == 1 else jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
 
+def _at_once(steps: int, most: int, along: int) -> int:
+    """Return how many steps a device does at a time: `most`, or a half, a quarter, ... of it, so that little is padding.
+
+    Few sizes serve every number of steps, and for a large number it is always `most`: other numbers do not compile anew.
+    """
+    each = max(1, most)
+    while each > 1 and -steps % (each * along) > max(steps / 3, 3):
+        each //= 2
+    return each
+
+
+def _halving(run: Callable[[int], PyTree], each: int, along: int) -> PyTree:
+    """Return `run(each)`, with fewer steps at a time where the memory is too small."""
+    while True:
+        try:
+            return run(each)
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error) or each == 1:
+                raise
+        each //= 2
+        warnings.warn(f"Too little memory for {2 * each * along} steps at once: trying {each * along}.", stacklevel=2)
+
+
 def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
     fixed, sums = _start(grid, program, items)
     for first in range(0, steps, at_once):
@@ -208,6 +275,21 @@ def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_onc
 @partial(jax.jit, static_argnums=0)
 def _apply(grid: Mesh, program: Any, items: PyTree) -> PyTree:
     return jax.shard_map(lambda program, items: program(items), **_specs(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
+
+
+@partial(jax.jit, static_argnums=0)
+def _fix(grid: Mesh, program: Any, items: PyTree) -> PyTree:
+    return jax.shard_map(lambda p, items: p.start(items), **_specs(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _tell(grid: Mesh, at_once: int, program: Any, items: PyTree, fixed: PyTree, first: np.int32, steps: ArrayLike) -> PyTree:
+    def step(program: Any, items: PyTree, fixed: PyTree, numbers: Array) -> PyTree:
+        return program.step(items, fixed, numbers)
+
+    numbers = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), steps - 1)
+    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS)), P(IMAGES, STEPS))
+    return jax.shard_map(step, **specs)(program, items, fixed, numbers)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,0 +1,234 @@
+"""SmoothGrad and its kin: the mean, the mean square or the variance of a method's maps of noisy images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz import engine
+from jaxviz._static import leaf, pytree
+from jaxviz._types import Array, ArrayLike, PyTree
+from jaxviz.attribution._attribution import Attribution, finished
+from jaxviz.attribution._inner import Inner, as_inner
+from jaxviz.attribution._path import Path
+from jaxviz.attribution._target import AsTarget, Target, as_target
+from jaxviz.attribution._versions import along, apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together
+from jaxviz.engine import RunOptions
+from jaxviz.models import Model
+
+MEAN, MEAN_SQUARE, VARIANCE = range(3)
+
+
+def noisy(images: Array, ids: Array, noise: Array, seed: Array, numbers: Array) -> Array:
+    """Return images (n, H, W, C) with the normal noise of the samples `numbers` (s,) on them, (s, n, H, W, C)."""
+    draw = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, images.shape[1:])))
+    return images[None] + noise * draw(draw_keys(seed, ids, numbers))
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Noisy:
+    """A statistic of a method's maps over noise: a program of the engine.
+
+    Summed are the differences to the map of the image itself, and their squares: a small variance of large maps is not the
+    difference of two large numbers.
+    """
+
+    inner: Any
+    statistic: Array  # traced: all three are one program
+    noise: Array
+    seed: Array
+    samples: Array
+    absolute: bool = dataclasses.field(metadata=dict(static=True))
+
+    def start(self, items: dict[str, Any]) -> dict[str, Any]:
+        found = self._maps({name: value for name, value in items.items() if name != "ids"})
+        return {name: found[name] for name in ("maps", "scores", "index")}
+
+    def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> PyTree:
+        s = len(numbers)
+        images = noisy(items["images"], items["ids"], self.noise, self.seed, numbers)
+        rest = {name: value for name, value in items.items() if name not in ("images", "ids")}
+        found = self._maps({**repeated({**rest, "index": fixed["index"]}, s), "images": together(images)})
+        maps = apart(found["maps"], s)
+        difference = along(valid, maps) * (maps - fixed["maps"][None])
+        return {"sum": difference.sum(0), "squares": (difference * difference).sum(0)}
+
+    def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: dict[str, Array]) -> dict[str, Any]:
+        shift = sums["sum"] / self.samples
+        mean = fixed["maps"] + shift
+        variance = jnp.maximum(sums["squares"] / self.samples - shift * shift, 0)
+        varied = jnp.where(self.statistic == VARIANCE, variance, variance + mean * mean)
+        return {**fixed, "maps": jnp.where(self.statistic == MEAN, mean, varied)}
+
+    def _maps(self, items: dict[str, Any]) -> dict[str, Any]:
+        found = self.inner(items)
+        return {**found, "maps": jnp.abs(found["maps"])} if self.absolute else found
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+    model: Model
+    target: Target
+
+    def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
+        return evaluate(self.model, self.target, items["images"], items["index"])
+
+
+def smoothgrad(
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget = None,
+    *,
+    inner: str = "saliency",
+    inner_options: Mapping[str, Any] | None = None,
+    samples: int = 50,
+    noise: float = 0.15,
+    absolute: bool = False,
+    seed: int = 0,
+    ids: ArrayLike | None = None,
+    **run: Unpack[RunOptions],
+) -> Attribution:
+    """Return the mean of a method's maps over noisy copies of the image (Smilkov et al., 2017).
+
+    The class explained where `target` is None is the top class of the image without noise. Noise is not cut off at 0 and 1.
+
+    Args:
+        model: any network or function.
+        images: float32 (N, H, W, C) in [0, 1].
+        target: what is explained, see `attribute`.
+        inner: the method: `"saliency"`, `"input_x_gradient"`, `"guided_backprop"`, `"deconvnet"` or `"integrated_gradients"`.
+        inner_options: its own, such as `{"baseline": "black", "steps": 20}`.
+        samples: noisy copies of each image. Another number compiles nothing new.
+        noise: standard deviation, in units of the image in [0, 1].
+        absolute: of absolute maps, as Captum's `NoiseTunnel` over its `Saliency`.
+        seed: of the noise. An image's map is the same alone or in any batch.
+        ids: whole numbers (N,), one for each image, for noise of its own; all images share theirs unless given.
+        **run: see `jaxviz.engine.RunOptions`.
+
+    Returns:
+        `maps` as those of the inner method: float32 (N, H, W, C), signed, or (N, K, H, W, C) for K targets.
+
+    Raises:
+        ArgumentError: images, target, method, option or a number that do not fit.
+        UnsupportedError: an inner method that the network cannot take.
+
+    >>> smoothgrad(model, images, inner="guided_backprop", samples=100, noise=0.1)
+    """
+    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    return _smoothed("smoothgrad", MEAN, model, images, target, options, run)
+
+
+def smoothgrad_squared(
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget = None,
+    *,
+    inner: str = "saliency",
+    inner_options: Mapping[str, Any] | None = None,
+    samples: int = 50,
+    noise: float = 0.15,
+    absolute: bool = False,
+    seed: int = 0,
+    ids: ArrayLike | None = None,
+    **run: Unpack[RunOptions],
+) -> Attribution:
+    """Return the mean of the squares of a method's maps over noisy copies of the image (Hooker et al., 2019).
+
+    Args, returns and raises as `smoothgrad`; the maps are at least 0.
+    """
+    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    return _smoothed("smoothgrad_squared", MEAN_SQUARE, model, images, target, options, run)
+
+
+def vargrad(
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget = None,
+    *,
+    inner: str = "saliency",
+    inner_options: Mapping[str, Any] | None = None,
+    samples: int = 50,
+    noise: float = 0.15,
+    absolute: bool = False,
+    seed: int = 0,
+    ids: ArrayLike | None = None,
+    **run: Unpack[RunOptions],
+) -> Attribution:
+    """Return the variance of a method's maps over noisy copies of the image (Adebayo et al., 2018), divided by their number.
+
+    Args, returns and raises as `smoothgrad`; the maps are at least 0.
+    """
+    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    return _smoothed("vargrad", VARIANCE, model, images, target, options, run)
+
+
+def _smoothed(
+    method: str,
+    statistic: int,
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget,
+    options: tuple[Any, ...],
+    run: RunOptions,
+) -> Attribution:
+    inner, inner_options, samples, noise, absolute, seed, ids = options
+    samples = as_count(samples, "samples")
+    images = model.check_images(images)
+    made, index = as_target(model, target, images)
+    about = as_inner(inner, model, made, images, inner_options)
+    items = {"images": images, "index": index, "ids": as_ids(ids, len(images)), **about.items}
+    program = Noisy(
+        about.program,
+        np.int32(statistic),  # type: ignore[arg-type]
+        leaf(noise, "noise", low=0),
+        as_seed(seed),
+        leaf(samples, "samples"),
+        bool(absolute),
+    )
+    if isinstance(about.program, Path):
+        found = _over_paths(model, made, program, about, items, samples, run)
+    else:
+        found = engine.reduce_images(program, items, samples, **run)
+    settings = {
+        "inner": inner,
+        "samples": samples,
+        "noise": noise,
+        "absolute": absolute,
+        "seed": seed,
+        "ids": ids,
+        **(inner_options or {}),
+    }
+    return finished(method, model, made, found, spatial=about.spatial, settings=settings, layer=about.layer)
+
+
+def _over_paths(
+    model: Model, target: Target, program: Noisy, about: Inner, items: dict[str, Any], samples: int, run: RunOptions
+) -> dict[str, Any]:
+    """Return the statistic of maps that take a sum over steps each: one sample after the other, their moments on the host."""
+    images, ids = items["images"], items.pop("ids")
+    quiet: RunOptions = {**run, "progress": None}
+    clean = engine.map_images(_Scores(model.bare(), target), {"images": images, "index": items["index"]}, **quiet)
+    mean, squares = np.float64(0), np.float64(0)  # Welford's recurrence
+    for sample in range(samples):
+        seen = _one_noisy(images, ids, program.noise, program.seed, np.asarray([sample], np.int32))
+        given = {**items, "images": seen, "index": clean["index"]}
+        maps = engine.reduce_images(about.program, given, about.steps, **run)["maps"].astype(np.float64)  # type: ignore[arg-type]
+        maps = np.abs(maps) if program.absolute else maps
+        shift = maps - mean
+        mean = mean + shift / (sample + 1)
+        squares = squares + shift * (maps - mean)
+    variance = squares / samples
+    maps = (mean, variance + mean * mean, variance)[int(program.statistic)]
+    return {"maps": np.asarray(maps, np.float32), "scores": clean["scores"], "index": clean["index"]}
+
+
+@jax.jit
+def _one_noisy(images: Array, ids: Array, noise: Array, seed: Array, numbers: Array) -> Array:
+    return noisy(images, ids, noise, seed, numbers)[0]

@@ -1,0 +1,251 @@
+"""What the score loses when a part of the image is covered: sliding windows, or parts that a mask names.
+
+Each covered image is one forward pass, for all targets. Only scores leave the device; maps are put together from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Unpack
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz import engine
+from jaxviz._errors import ArgumentError
+from jaxviz._static import pytree
+from jaxviz._types import Array, ArrayLike
+from jaxviz.attribution._attribution import Attribution, finished
+from jaxviz.attribution._baseline import Baseline, as_baselines
+from jaxviz.attribution._target import AsTarget, Target, as_target
+from jaxviz.attribution._versions import apart, evaluate, repeated, together
+from jaxviz.engine import RunOptions
+from jaxviz.models import Model
+
+Extent = int | Sequence[int]  # of height and width, or (height, width, channels)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Masks of windows on a grid, the last of a row cut at the edge: made on the device from where each window begins."""
+
+    window: Array  # int32 (3,): height, width, channels
+    stride: Array
+    grid: Array  # int32 (3,): windows along each
+
+    def masks(self, items: dict[str, Any], numbers: Array) -> Array:
+        """Return which values the windows cover, bool (s, 1, H, W, C) or, for all channels, (s, 1, H, W, 1)."""
+        _, h, w, c = items["images"].shape
+        row, rest = jnp.divmod(numbers, self.grid[1] * self.grid[2])
+        column, channel = jnp.divmod(rest, self.grid[2])
+        inside = []
+        for axis, (at, length) in enumerate(((row, h), (column, w), (channel, c))):
+            place, begin = jnp.arange(length), (at * self.stride[axis])[:, None]
+            inside.append((place >= begin) & (place < begin + self.window[axis]))
+        rows, columns, channels = inside
+        return (rows[:, :, None, None] & columns[:, None, :, None] & channels[:, None, None, :])[:, None]
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Masks of the groups of an image's values: `items["groups"]` int32 (n, H, W, 1 or C) numbers them."""
+
+    def masks(self, items: dict[str, Any], numbers: Array) -> Array:
+        """Return which values belong to a group, bool (s, n, H, W, 1 or C)."""
+        return items["groups"][None] == numbers[:, None, None, None, None]
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Covered:
+    """Scores and predicted classes of images with a part covered by the baseline: a program of the engine."""
+
+    model: Model
+    target: Target
+    parts: Windows | Groups
+
+    def start(self, items: dict[str, Any]) -> dict[str, Any]:
+        return evaluate(self.model, self.target, items["images"], items["index"])
+
+    def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array) -> dict[str, Any]:
+        s = len(numbers)
+        seen = jnp.where(self.parts.masks(items, numbers), items["baseline"][None], items["images"][None])
+        found = evaluate(self.model, self.target, together(seen), repeated(fixed["index"], s))
+        told = {"scores": found["scores"], "predicted": found["predicted"]}
+        return {name: None if x is None else jnp.swapaxes(apart(x, s), 0, 1) for name, x in told.items()}
+
+
+def occlusion(
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget = None,
+    *,
+    window: Extent | None = None,
+    stride: Extent | None = None,
+    baseline: Baseline = "mean",
+    **run: Unpack[RunOptions],
+) -> Attribution:
+    """Return how much of the score a window takes away that covers a place (Zeiler and Fergus, 2014).
+
+    Windows begin every `stride` pixels, ceil((side - window) / stride) + 1 along a side; the last is cut at the edge. A pixel's
+    value is the mean of score - score when covered over the windows that cover it, as in Captum's `Occlusion` with windows over
+    all channels. One forward pass a window; other windows, strides and baselines compile nothing new.
+
+    Args:
+        model: any network or function.
+        images: float32 (N, H, W, C) in [0, 1].
+        target: what is explained, see `attribute`.
+        window: pixels of a side, (height, width), or (height, width, channels) for windows that cover some channels only; a
+            seventh of each side unless given.
+        stride: pixels, for one or each axis of the window; half a window unless given. At most the window, so that no pixel is
+            left out. For windows over some channels: 1 along the channels unless given.
+        baseline: what covers, see `attribute`.
+        **run: see `jaxviz.engine.RunOptions`.
+
+    Returns:
+        `maps` float32 (N, H, W), signed, or (N, K, H, W) for K targets; with a third axis, (..., C), where `window` has one.
+        `extra`: `"window_scores"` float32 (N, rows, columns) or (N, K, rows, columns), the scores when covered; where the
+        target is a function of the logits, `"window_classes"` int32 (N, rows, columns), the top class when covered.
+
+    Raises:
+        ArgumentError: images, target or baseline that do not fit; a window larger than the image or smaller than the stride.
+
+    >>> occlusion(model, images, "church", window=32, stride=16).maps.shape
+    (2, 128, 128)
+    """
+    images = model.check_images(images)
+    size = tuple(int(side) for side in images.shape[1:])
+    window, stride, by_channel = _extents(window, stride, size)
+    grid = tuple(-(-(side - w) // s) + 1 for side, w, s in zip(size, window, stride, strict=True))
+    made, index = as_target(model, target, images)
+    parts = Windows(*(np.asarray(x, np.int32) for x in (window, stride, grid)))  # type: ignore[arg-type]
+    items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index}
+    found, told = engine.map_steps(Covered(model.bare(), made, parts), items, int(np.prod(grid)), **run)
+    shape = grid if by_channel else grid[:2]
+    lost = _lost(found, told).reshape(*found["scores"].shape, *grid)
+    covers = [_covers(*axis) for axis in zip(size, window, stride, grid, strict=True)]
+    maps = np.einsum("nkijl,ih,jw,lc->nkhwc", lost, *covers, optimize=True)
+    maps = (maps / np.einsum("ih,jw,lc->hwc", *covers, optimize=True)).astype(np.float32)
+    found["maps"] = maps if by_channel else maps[..., 0]
+    settings = {"window": window if by_channel else window[:2], "stride": stride if by_channel else stride[:2]}
+    return finished(
+        "occlusion",
+        model,
+        made,
+        found,
+        spatial=not by_channel,
+        settings={**settings, "baseline": baseline},
+        extra=_extra(made, told, "window", shape),
+    )
+
+
+def feature_ablation(
+    model: Model,
+    images: ArrayLike,
+    target: AsTarget = None,
+    *,
+    mask: ArrayLike,
+    baseline: Baseline = "mean",
+    **run: Unpack[RunOptions],
+) -> Attribution:
+    """Return how much of the score each part of the image takes away when the baseline stands in its place.
+
+    The parts are those of `mask`: superpixels, a segmentation, objects. Every value of a part gets the part's score, as in
+    Captum's `FeatureAblation`. One forward pass a part.
+
+    Args:
+        model: any network or function.
+        images: float32 (N, H, W, C) in [0, 1].
+        target: what is explained, see `attribute`.
+        mask: whole numbers that name the parts: (H, W) for all images, (N, H, W) for each its own, or with channels,
+            (H, W, C) or (N, H, W, C), where a part may be in some channels only.
+        baseline: what stands in the place of a part, see `attribute`.
+        **run: see `jaxviz.engine.RunOptions`.
+
+    Returns:
+        `maps` float32 (N, H, W), signed, or (N, K, H, W) for K targets; (..., C) where `mask` has channels.
+        `extra`: `"part_scores"` float32 (N, parts) or (N, K, parts), the scores without each part, the parts in the order of
+        their numbers in `mask`; where the target is a function of the logits, `"part_classes"` int32 (N, parts).
+
+    Raises:
+        ArgumentError: images, target, mask or baseline that do not fit.
+    """
+    images = model.check_images(images)
+    groups, count, by_channel = _groups(mask, tuple(images.shape))
+    made, index = as_target(model, target, images)
+    items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index, "groups": groups}
+    found, told = engine.map_steps(Covered(model.bare(), made, Groups()), items, count, **run)
+    lost, flat = _lost(found, told), groups.reshape(len(groups), 1, -1)
+    values = np.take_along_axis(lost, np.broadcast_to(flat, (*lost.shape[:2], flat.shape[-1])), axis=-1)
+    found["maps"] = values.reshape(*lost.shape[:2], *groups.shape[1 : 4 if by_channel else 3]).astype(np.float32)
+    return finished(
+        "feature_ablation",
+        model,
+        made,
+        found,
+        spatial=not by_channel,
+        settings={"mask": np.asarray(mask), "baseline": baseline},
+        extra=_extra(made, told, "part", (count,)),
+    )
+
+
+def _lost(found: dict[str, np.ndarray], told: dict[str, np.ndarray]) -> np.ndarray:
+    """Return score - score when covered, float64 (N, K, parts)."""
+    return np.moveaxis(found["scores"][:, None].astype(np.float64) - told["scores"], 1, 2)
+
+
+def _extra(target: Target, told: dict[str, Any], part: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    scores = np.moveaxis(told["scores"], 1, 2)
+    scores = scores.reshape(*scores.shape[:2], *shape)
+    extra = {f"{part}_scores": scores if target.many else scores[:, 0]}
+    if told["predicted"] is not None:
+        extra[f"{part}_classes"] = told["predicted"].reshape(-1, *shape)
+    return extra
+
+
+def _extents(window: Extent | None, stride: Extent | None, size: tuple[int, ...]) -> tuple[Any, Any, bool]:
+    """Return window and stride along height, width and channels, and whether the windows cover some channels only."""
+    given = tuple(max(1, side // 7) for side in size[:2]) if window is None else window
+    asked = (given, given) if isinstance(given, int | np.integer) else tuple(given)
+    by_channel = len(asked) == 3
+    usual = (*(max(1, -(-int(side) // 2)) for side in asked[:2]), 1)[: len(asked)]
+    steps = usual if stride is None else (stride,) * 2 if isinstance(stride, int | np.integer) else tuple(stride)
+    if by_channel and len(steps) == 2:
+        steps = (*steps, 1)
+    if len(asked) not in (2, 3) or len(steps) != len(asked) or any(x != int(x) or x < 1 for x in (*asked, *steps)):
+        raise ArgumentError(
+            "Expected a window and a stride of whole numbers above 0, one for both sides, (height, width) or (height, width, "
+            f"channels); got window={window!r} and stride={stride!r}."
+        )
+    if any(w > side or s > w for side, w, s in zip(size, asked, steps, strict=False)):
+        raise ArgumentError(
+            f"Expected a window of at most the image, {size[: len(asked)]}, and a stride of at most the window, so that every "
+            f"pixel is covered; got a window of {asked} and a stride of {steps}."
+        )
+    asked, steps = tuple(map(int, asked)), tuple(map(int, steps))
+    return (asked, steps, True) if by_channel else ((*asked, size[2]), (*steps, size[2]), False)
+
+
+def _covers(length: int, window: int, stride: int, count: int) -> np.ndarray:
+    """Return which places along a side which windows cover, float64 (count, length), 0 or 1."""
+    begin, place = np.arange(count)[:, None] * stride, np.arange(length)
+    return ((place >= begin) & (place < begin + window)).astype(np.float64)
+
+
+def _groups(mask: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, int, bool]:
+    """Return the parts numbered from 0, int32 (N, H, W, 1 or C), how many there are, and whether the mask has channels."""
+    given, (n, h, w, c) = np.asarray(mask), shape
+    # (H, W, C) first: where N, H, W and H, W, C are one shape, Captum's masks for one image are meant.
+    with_channels = given.shape in ((h, w, c), shape)
+    if not (with_channels or given.shape in ((h, w), (n, h, w))) or given.dtype.kind not in "iub":
+        raise ArgumentError(
+            f"Expected a mask of whole numbers of shape {(h, w)}, {(n, h, w)}, {(h, w, c)} or {shape}; got {given.dtype} "
+            f"{given.shape}."
+        )
+    names, numbers = np.unique(given, return_inverse=True)
+    numbers = numbers.reshape(given.shape).astype(np.int32)
+    numbers = numbers if with_channels else numbers[..., None]
+    return np.broadcast_to(numbers, (n, h, w, numbers.shape[-1])), len(names), with_channels
