@@ -9,7 +9,9 @@ from typing import Any
 from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._types import ArrayLike
 from jaxviz.attribution._attribution import Attribution
+from jaxviz.attribution._deep_lift import deep_lift
 from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
+from jaxviz.attribution._lrp import lrp
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
@@ -21,6 +23,8 @@ METHODS: dict[str, Callable[..., Attribution]] = {
         input_x_gradient,
         guided_backprop,
         deconvnet,
+        lrp,
+        deep_lift,
     )
 }
 

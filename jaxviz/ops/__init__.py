@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from jaxviz.ops._lrp import AlphaBeta as AlphaBeta
+from jaxviz.ops._lrp import Epsilon as Epsilon
+from jaxviz.ops._lrp import Flat as Flat
+from jaxviz.ops._lrp import Gamma as Gamma
+from jaxviz.ops._lrp import ImageRule as ImageRule
+from jaxviz.ops._lrp import PeerAlpha1Beta0 as PeerAlpha1Beta0
+from jaxviz.ops._lrp import PeerGamma as PeerGamma
+from jaxviz.ops._lrp import Rule as Rule
+from jaxviz.ops._lrp import ZBox as ZBox
+from jaxviz.ops._lrp import ZPlus as ZPlus
 from jaxviz.ops._pool import adaptive_windows as adaptive_windows
 from jaxviz.ops._pool import avg_pool as avg_pool
 from jaxviz.ops._pool import max_pool as max_pool
+from jaxviz.ops._relevance import Bias as Bias
+from jaxviz.ops._relevance import Composite as Composite
+from jaxviz.ops._relevance import Propagation as Propagation
+from jaxviz.ops._relevance import Residual as Residual
+from jaxviz.ops._rescale import Record as Record
+from jaxviz.ops._rescale import Rescale as Rescale
 from jaxviz.ops._rules import DECONVNET as DECONVNET
 from jaxviz.ops._rules import GUIDED as GUIDED
 from jaxviz.ops._rules import REDIRECTED as REDIRECTED
