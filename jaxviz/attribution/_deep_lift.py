@@ -29,7 +29,7 @@ NODES = 16  # of the mean gradient of a score that is not linear, from the basel
 class DeepLift:
     """Contributions, or multipliers, of some images: a program of the engine.
 
-    The baseline runs once for all images where it is the same for all: `shared` (1, H, W, C); otherwise it comes with the items.
+    A baseline that is the same for all images runs once for all of them: `shared` (1, H, W, C); others come with the items.
     """
 
     model: Model
@@ -63,8 +63,8 @@ class DeepLift:
 def _mean_gradient(scores: Any, start: Any, end: Any) -> Any:
     """Return the mean gradients of K scores along the straight line between two pytrees, K in front.
 
-    It is the gradient where the scores are linear. The product with the difference is the change of the scores: the multipliers of
-    an operation that takes several values into one.
+    It is the gradient where the scores are linear. Its product with the difference is the change of the scores, as Rescale asks
+    of the multipliers of an operation that makes one value of several.
     """
 
     def at(where: Array) -> Any:
@@ -104,8 +104,8 @@ def deep_lift(
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
-        `maps` float32 (N, H, W, C), signed; (N, K, H, W, C) for K targets, which share one forward pass. `delta`: the sum of the
-        contributions less score(image) - score(baseline), which is rounding error. `extra["baseline_scores"]` (N,) or (N, K).
+        `maps` float32 (N, H, W, C), signed; (N, K, H, W, C) for K targets, which share one forward pass. `delta`: the sum
+        of the contributions less score(image) - score(baseline): rounding error. `extra["baseline_scores"]`: (N,) or (N, K).
 
     Raises:
         ArgumentError: images, target or baseline that do not fit.

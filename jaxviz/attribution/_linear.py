@@ -16,8 +16,8 @@ from jaxviz.ops import EXACT, Ops
 _PREFIX = "jaxviz_operation_"
 _ANY = frozenset(  # linear in all of their inputs, or a choice of places
     (
-        "add add_any sub neg reduce_sum cumsum reduce_window_sum concatenate pad reshape transpose squeeze expand_dims slice rev "
-        "broadcast_in_dim copy copy_p convert_element_type reduce_precision optimization_barrier split"
+        "add add_any sub neg reduce_sum cumsum reduce_window_sum concatenate pad reshape transpose squeeze expand_dims slice "
+        "rev broadcast_in_dim copy copy_p convert_element_type reduce_precision optimization_barrier split"
     ).split()
 )
 _FIRST = frozenset("div dynamic_slice gather".split())  # in the first, given the others
@@ -40,15 +40,15 @@ def check_linear(model: Model, size: tuple[int, int], names: Sequence[str], meth
     if not calls_through_ops(model):
         raise UnsupportedError(
             f"{method} has a rule for each operation of the network, but this one does not take its operations from a table. "
-            "Use an nnx.Module whose __call__ has an argument `ops=jaxviz.ops.EXACT`, and call `ops.conv`, `ops.relu`, ... of it."
+            "Use an nnx.Module whose __call__ has an argument `ops=jaxviz.ops.EXACT` and calls `ops.conv`, ... of it."
         )
     leaves, treedef = jax.tree.flatten(model.bare())
     avals = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     found = _not_linear(treedef, avals, (1, *size, model.in_channels), tuple(names))
     if found:
         raise UnsupportedError(
-            f"{method} has a rule for each operation of `jaxviz.ops`, but {model.name or 'the network'} computes {found!r} without "
-            "them. Call convolutions, products with weights, ReLUs and pooling as `ops.conv`, `ops.linear`, `ops.relu`, "
+            f"{method} has a rule for each operation of `jaxviz.ops`, but {model.name or 'the network'} computes {found!r} "
+            "itself. Call convolutions, products with weights, ReLUs and max pooling as `ops.conv`, `ops.linear`, `ops.relu`, "
             "`ops.max_pool`, ...; leave a softmax to the target (`jaxviz.attribution.probability`)."
         )
 
@@ -81,7 +81,7 @@ def _not_linear(treedef: Any, avals: tuple, shape: tuple[int, ...], names: tuple
 
 
 def _walk(jaxpr: Any, known: set[Any]) -> str | None:
-    """Return the first primitive that is not linear in what depends on the image, given the variables `known` to; add to them."""
+    """Return the first primitive that is not linear in what depends on the image; `known`, which grows, is all that does."""
     for equation in jaxpr.eqns:
         touched = [v for v in equation.invars if not hasattr(v, "val") and v in known]
         if not touched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack, get_args
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, near_matches
-from jaxviz._static import pytree
+from jaxviz._static import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._gradient import pull_back_all
@@ -20,19 +21,19 @@ from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, captured, normalised
 from jaxviz.ops import (
-    AlphaBeta,
     Bias,
     Composite,
-    Epsilon,
-    Flat,
-    Gamma,
     PeerAlpha1Beta0,
     PeerGamma,
     Propagation,
     Residual,
     Rule,
-    ZBox,
-    ZPlus,
+    alpha_beta_rule,
+    epsilon_rule,
+    flat_rule,
+    gamma_rule,
+    z_box_rule,
+    z_plus_rule,
 )
 
 RuleName: TypeAlias = Literal[
@@ -87,7 +88,7 @@ def lrp(
     images: ArrayLike,
     target: AsTarget = None,
     *,
-    rule: RuleName | Rule | Composite = "epsilon_plus",
+    rule: RuleName | Rule | Composite = "epsilon_gamma_box",
     epsilon: float = 1e-6,
     gamma: float = 0.25,
     alpha: float = 2.0,
@@ -99,49 +100,49 @@ def lrp(
 ) -> Attribution:
     """Return the relevance of every pixel and colour: the score, shared backwards from output to image, layer by layer.
 
-    What has no rule to choose: a ReLU passes relevance on; max pooling gives it to the winner, of equals the first; average
-    pooling shares in proportion to values, and so do sums that close a residual block (see `residual`). A normalisation is folded
-    into the convolution before it. A score that is not linear in what it reads, such as a probability, is shared by value x
-    gradient there, which need not add up to it; `delta` says by how much.
+    A ReLU passes relevance on, max pooling gives it to the winner (of equals the first), average pooling shares in proportion
+    to values; a normalisation is folded into the convolution before it. What the target reads has relevance value x gradient of
+    the score, which adds up to the score where that is linear, as a logit is; of a probability, `delta` says how far it is off.
 
     Args:
         model: a network that computes through `ops`; between operations, what is linear (means, reshapes) may stand.
         images: float32 (N, H, W, C) in [0, 1].
         target: what is explained, see `attribute`.
-        rule: for all convolutions and fully connected layers `"epsilon"`, `"gamma"`, `"z_plus"` or `"alpha_beta"`; for the first
-            convolution `"z_box"` or `"flat"`, with epsilon elsewhere; or a composite: epsilon for fully connected layers, with z+
-            (`"epsilon_plus"`), alpha-beta (`"epsilon_alpha2_beta1"`) or gamma (`"epsilon_gamma_box"`) for convolutions, and for
-            the first one flat (`"..._flat"`) or z-box (`"..._box"`). Or a `jaxviz.ops.Rule` or `Composite`. The formulas are in
-            `jaxviz.ops`, at `Epsilon`, `Gamma`, `ZPlus`, `AlphaBeta`, `ZBox`, `Flat`.
+        rule: `"epsilon"`, `"gamma"`, `"z_plus"` or `"alpha_beta"` for all convolutions and fully connected layers; `"z_box"`
+            or `"flat"` for the first convolution, epsilon elsewhere; or a composite, epsilon for fully connected layers and z+
+            (`"epsilon_plus"`), alpha-beta (`"epsilon_alpha2_beta1"`) or gamma (`"epsilon_gamma_box"`) for convolutions, the
+            first one flat (`"..._flat"`) or z-box (`"..._box"`). Or a `jaxviz.ops.Rule` or `Composite`. For the formulas see
+            `jaxviz.ops.epsilon_rule`, `gamma_rule`, `z_plus_rule`, `alpha_beta_rule`, `z_box_rule` and `flat_rule`.
         epsilon, gamma, alpha, beta: of the rules that are named; data, so that another value compiles nothing again.
-        bias: what becomes of the relevance that belongs to a bias or to the shift of a normalisation. `"share"`: it goes to the
-            inputs of its operation in proportion to the magnitude of their own shares, so that the map's sum is the score.
-            `"absorb"`, as published and in the peers: it stays there; `extra["absorbed"]` says how much.
-        residual: how a sum of two branches shares. `"contribution"`: x / (x + y) and y / (x + y), as everywhere else;
-            `"magnitude"`: |x| / (|x| + |y|) and |y| / (|x| + |y|) (Otsuki et al., 2024), which lets nothing cancel.
-        convention: `"captum"`: as its rules do, weights are told apart by their sign whatever that of the input is, biases
-            absorb and are not split, and a normalisation is an operation of its own; for `"epsilon"`, `"gamma"` and `"z_plus"` (its
-            `Alpha1_Beta0_Rule`) on networks without skip connections, where it works.
+        bias: what becomes of the relevance that belongs to a bias or to the shift of a normalisation. `"share"`: the inputs of
+            its operation get it, in proportion to the magnitude of their own shares, so that the map's sum is the score.
+            `"absorb"`, as published and in the peers: it stays there, and `extra["absorbed"]` says how much it is.
+        residual: how a sum x + y that closes a residual block shares. `"contribution"`: x / (x + y) and y / (x + y), as
+            everywhere else; `"magnitude"`: |x| / (|x| + |y|) and |y| / (|x| + |y|) (Otsuki et al., 2024), which lets nothing
+            cancel and makes smoother maps.
+        convention: `"captum"`, for `"epsilon"`, `"gamma"` and `"z_plus"` (its `Alpha1_Beta0_Rule`): weights are told apart by
+            their sign whatever that of the input is, biases absorb and have no share in a rule, a normalisation is an operation
+            of its own. Captum itself is wrong on networks with skip connections.
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
-        `maps` float32 (N, H, W, C), signed; (N, K, H, W, C) for K targets, which share one forward pass. `delta`: their sum less
-        the score. `extra["absorbed"]` (N,) or (N, K): what biases and stabilisers kept, so that sum + absorbed = score.
+        `maps` float32 (N, H, W, C), signed; (N, K, H, W, C) for K targets, which share one forward pass. `delta`: their sum
+        less the score. `extra["absorbed"]` (N,) or (N, K): what biases and stabilisers kept; with it the sum is the score.
 
     Raises:
         ArgumentError: an unknown rule, alpha - beta that is not 1, or images or target that do not fit.
-        UnsupportedError: a network that does not compute through `ops`, or a rule for the first convolution where there is none.
+        UnsupportedError: a network that does not compute through `ops`; a rule for the first convolution where none is.
 
-    >>> found = lrp(model, images, rule="epsilon_gamma_box")
+    >>> found = lrp(model, images)
     >>> abs(found.maps.sum((1, 2, 3)) - found.scores).max() < 1e-3 * abs(found.scores).max()
     True
     """
     _check_choice("bias", bias, get_args(Bias))
-    _check_choice("residual", residual, get_args(Residual))
     numbers = {"epsilon": epsilon, "gamma": gamma, "alpha": alpha, "beta": beta}
-    composite = _composite(rule, convention, **numbers)
-    if convention is not None:
-        bias = "absorb"
+    composite = _peer_composite(rule, convention, numbers) if convention else _composite(rule, numbers)
+    if convention:
+        bias, residual = "absorb", "contribution"
+    _check_choice("residual", residual, get_args(Residual))
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     check_linear(model, (images.shape[1], images.shape[2]), made.layers(), "lrp")
@@ -153,40 +154,47 @@ def lrp(
     return finished("lrp", model, made, found, spatial=False, settings=settings, extra=extra)
 
 
-def _check_choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, known: Iterable[str]) -> None:
     if value not in known:
         raise ArgumentError(f"Expected {name} to be {' or '.join(map(repr, known))}; got {value!r}.")
 
 
-def _composite(
-    rule: Any, convention: str | None, *, epsilon: float, gamma: float, alpha: float, beta: float
-) -> Composite:
-    """Return the rules of a name."""
-    if convention is not None:
-        _check_choice("convention", convention, ("captum",))
-        peers = {"epsilon": Epsilon(epsilon), "gamma": PeerGamma(gamma), "z_plus": PeerAlpha1Beta0()}
-        if not isinstance(rule, str) or rule not in peers:
-            raise ArgumentError(f"Under convention='captum' a rule is {', '.join(map(repr, peers))}; got {rule!r}.")
-        return Composite(peers[rule], peers[rule], fold=False)
+def _composite(rule: Any, numbers: Mapping[str, float]) -> Composite:
+    """Return the rules that a user means."""
     if isinstance(rule, Composite):
         return rule
     if isinstance(rule, Rule):
         return Composite(rule, rule)
-    weak = Epsilon(epsilon)
-    named: dict[str, Any] = {
-        "epsilon": lambda: Composite(weak, weak),
-        "gamma": lambda: Composite(Gamma(gamma), Gamma(gamma)),
-        "z_plus": lambda: Composite(ZPlus(), ZPlus()),
-        "alpha_beta": lambda: Composite(AlphaBeta(alpha, beta), AlphaBeta(alpha, beta)),
-        "z_box": lambda: Composite(weak, weak, ZBox()),
-        "flat": lambda: Composite(weak, weak, Flat()),
-        "epsilon_plus": lambda: Composite(ZPlus(), weak),
-        "epsilon_plus_flat": lambda: Composite(ZPlus(), weak, Flat()),
-        "epsilon_alpha2_beta1": lambda: Composite(AlphaBeta(2.0, 1.0), weak),
-        "epsilon_alpha2_beta1_flat": lambda: Composite(AlphaBeta(2.0, 1.0), weak, Flat()),
-        "epsilon_gamma_box": lambda: Composite(Gamma(gamma), weak, ZBox()),
+    if not isinstance(rule, str) or rule not in get_args(RuleName):
+        near = near_matches(rule, get_args(RuleName)) if isinstance(rule, str) else ""
+        known = ", ".join(get_args(RuleName))
+        raise ArgumentError(f"A rule is {known}, or a `Rule` or `Composite` of jaxviz.ops; got {rule!r}.{near}")
+    weak, favour = epsilon_rule(numbers["epsilon"]), gamma_rule(numbers["gamma"])
+    chosen = alpha_beta_rule(numbers["alpha"], numbers["beta"])
+    plus, two_to_one = z_plus_rule(), alpha_beta_rule(2.0, 1.0)
+    return {
+        "epsilon": Composite(weak, weak),
+        "gamma": Composite(favour, favour),
+        "z_plus": Composite(plus, plus),
+        "alpha_beta": Composite(chosen, chosen),
+        "z_box": Composite(weak, weak, z_box_rule()),
+        "flat": Composite(weak, weak, flat_rule()),
+        "epsilon_plus": Composite(plus, weak),
+        "epsilon_plus_flat": Composite(plus, weak, flat_rule()),
+        "epsilon_alpha2_beta1": Composite(two_to_one, weak),
+        "epsilon_alpha2_beta1_flat": Composite(two_to_one, weak, flat_rule()),
+        "epsilon_gamma_box": Composite(favour, weak, z_box_rule()),
+    }[rule]
+
+
+def _peer_composite(rule: Any, convention: str, numbers: Mapping[str, float]) -> Composite:
+    """Return the rules that a peer follows."""
+    _check_choice("convention", convention, ("captum",))
+    peers: dict[str, Rule] = {
+        "epsilon": epsilon_rule(numbers["epsilon"]),
+        "gamma": PeerGamma(leaf(numbers["gamma"], "gamma", low=0)),
+        "z_plus": PeerAlpha1Beta0(),
     }
-    if not isinstance(rule, str) or rule not in named:
-        near = near_matches(rule, named) if isinstance(rule, str) else ""
-        raise ArgumentError(f"A rule is {', '.join(named)}, a `Rule` or a `Composite` of jaxviz.ops; got {rule!r}.{near}")
-    return named[rule]()
+    if not isinstance(rule, str) or rule not in peers:
+        raise ArgumentError(f"Under convention='captum' a rule is {', '.join(map(repr, peers))}; got {rule!r}.")
+    return Composite(peers[rule], peers[rule], fold=False)

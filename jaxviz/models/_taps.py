@@ -180,7 +180,7 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
 
 
 def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT) -> dict[str, Array]:
-    """Return the values of some layers as `activations` does, given normalised images; the network is called with `x` itself."""
+    """Return what `activations` does, given normalised images; the network is called with `x` itself."""
     known = [node.name for node in nodes(model, (x.shape[1], x.shape[2]))]
     wanted = {name: resolve(name, known) for name in names}
     found: dict[str, Array] = {}

@@ -1,28 +1,24 @@
 """The rules of layer-wise relevance propagation: how the relevance of an output is shared among what contributes to it.
 
-An output is a sum of contributions, z_j = sum_i z_ij with z_ij = x_i w_ij, the bias being one of them. `Rule`s share its
-relevance R_j among its positive and its negative contributions, each in proportion; `ImageRule`s, of the first convolution, share
-by bounds or by place instead.
+An output is a sum of contributions, z_j = sum_i z_ij with z_ij = x_i w_ij, the bias being one of them. A `Rule` shares its
+relevance R_j among its positive and its negative contributions, each in proportion; an `ImageRule`, of the first convolution,
+shares by bounds or by place instead.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
 from jaxviz._static import leaf, pytree
-from jaxviz._types import Array, ArrayLike
+from jaxviz._types import Array
 
 Product: TypeAlias = Callable[[Array, Array], Array]  # of an input and a kernel: a convolution or matrix product, without bias
-
-
-def _number(default: float, what: str) -> Any:
-    return dataclasses.field(default=default, metadata={"what": what})
 
 
 def _ratio(a: Array, b: Array) -> Array:
@@ -50,9 +46,6 @@ class Rule:
         """
         raise NotImplementedError
 
-    def __post_init__(self) -> None:
-        _check_numbers(self)
-
 
 class ImageRule:
     """Base of rules for the convolution that takes the image."""
@@ -70,23 +63,12 @@ class ImageRule:
         raise NotImplementedError
 
 
-def _check_numbers(rule: Any) -> None:
-    for field in dataclasses.fields(rule):
-        value = getattr(rule, field.name)
-        # What JAX puts in while it handles structures only is let through.
-        if "what" in field.metadata and isinstance(value, int | float):
-            object.__setattr__(rule, field.name, leaf(value, field.metadata["what"], low=0))
-
-
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Epsilon(Rule):
-    """Share in proportion to contributions: A = B = z / (z + epsilon sign(z)) (Bach et al., 2015).
+    """Made by `epsilon_rule`."""
 
-    With epsilon 0 (LRP-0) it is input x gradient, for networks of ReLUs; a larger one absorbs relevance of weak outputs.
-    """
-
-    epsilon: ArrayLike = _number(1e-6, "epsilon")
+    epsilon: Array
     plain = True
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
@@ -95,16 +77,20 @@ class Epsilon(Rule):
         return factor, factor
 
 
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Gamma(Rule):
-    """Favour contributions of the output's own sign by 1 + gamma (Montavon et al., 2019; for both signs: Andeol et al., 2021).
+def epsilon_rule(epsilon: float = 1e-6) -> Epsilon:
+    """Share in proportion to contributions: A = B = z / (z + epsilon sign(z)) (Bach et al., 2015).
 
-    For z > 0, z_ij + gamma z_ij+ over its sum; for z < 0, which the sums of residual blocks bring, z_ij + gamma z_ij-. The sum
-    is never smaller than the output, so nothing is divided by almost 0.
+    With epsilon 0 (LRP-0) it is input x gradient, for networks of ReLUs; a larger one absorbs relevance of weak outputs.
     """
+    return Epsilon(leaf(epsilon, "epsilon", low=0))
 
-    gamma: ArrayLike = _number(0.25, "gamma")
+
+@pytree
+@dataclasses.dataclass(frozen=True, eq=False)
+class Gamma(Rule):
+    """Made by `gamma_rule`."""
+
+    gamma: Array
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
         share = _ratio(z, z + self.gamma * jnp.where(z >= 0, positive, negative))
@@ -112,13 +98,19 @@ class Gamma(Rule):
         return jnp.where(z >= 0, more, share), jnp.where(z >= 0, share, more)
 
 
-@pytree
-@dataclasses.dataclass(frozen=True)
-class ZPlus(Rule):
-    """Share among the contributions of the output's own sign only: for z > 0 the z+ rule (Montavon et al., 2017).
+def gamma_rule(gamma: float = 0.25) -> Gamma:
+    """Favour contributions of the output's own sign by 1 + gamma (Montavon et al., 2019; for both signs: Andeol et al., 2021).
 
-    It is `Gamma` with gamma to infinity; of outputs below 0 the negative contributions, so that relevance is kept there too.
+    For z > 0, z_ij + gamma z_ij+ over its sum; for z < 0, which the sums of residual blocks bring, z_ij + gamma z_ij-. The sum
+    is never smaller than the output, so nothing is divided by almost 0.
     """
+    return Gamma(leaf(gamma, "gamma", low=0))
+
+
+@pytree
+@dataclasses.dataclass(frozen=True, eq=False)
+class ZPlus(Rule):
+    """Made by `z_plus_rule`."""
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
         up = z >= 0
@@ -126,28 +118,22 @@ class ZPlus(Rule):
         return jnp.where(up, share, 0), jnp.where(up, 0, share)
 
 
-@pytree
-@dataclasses.dataclass(frozen=True)
-class AlphaBeta(Rule):
-    """Give alpha of the relevance to contributions of the output's own sign, take beta from the others (Bach et al., 2015).
+def z_plus_rule() -> ZPlus:
+    """Share among the contributions of the output's own sign only: for z > 0 the z+ rule (Montavon et al., 2017).
 
-    alpha - beta is 1. An output without any contribution of the other sign gives 1 to its own, so that relevance is kept.
+    It is `Gamma` with gamma to infinity; of outputs below 0 the negative contributions, so that relevance is kept there too.
     """
+    return ZPlus()
 
-    alpha: ArrayLike = _number(2.0, "alpha")
-    beta: ArrayLike = _number(1.0, "beta")
+
+@pytree
+@dataclasses.dataclass(frozen=True, eq=False)
+class AlphaBeta(Rule):
+    """Made by `alpha_beta_rule`."""
+
+    alpha: Array
+    beta: Array
     exact = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.alpha, jax.Array) or isinstance(self.beta, jax.Array):
-            return
-        try:
-            wrong = abs(float(self.alpha) - float(self.beta) - 1) > 1e-5  # type: ignore[arg-type]
-        except TypeError:  # a structure without numbers
-            return
-        if wrong:
-            raise ArgumentError(f"Expected alpha - beta = 1, so that relevance is kept; got {self.alpha} and {self.beta}.")
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
         up = z >= 0
@@ -158,12 +144,22 @@ class AlphaBeta(Rule):
         return jnp.where(up, first, second), jnp.where(up, second, first)
 
 
+def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0) -> AlphaBeta:
+    """Give alpha of the relevance to contributions of the output's own sign, take beta from the others (Bach et al., 2015).
+
+    alpha - beta is 1. An output without any contribution of the other sign gives 1 to its own, so that relevance is kept.
+    """
+    if abs(alpha - beta - 1) > 1e-5:
+        raise ArgumentError(f"Expected alpha - beta = 1, so that relevance is kept; got {alpha} and {beta}.")
+    return AlphaBeta(leaf(alpha, "alpha", low=1), leaf(beta, "beta", low=0))
+
+
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PeerGamma(Rule):
     """Captum's `GammaRule`: weights w + gamma w+ whatever the sign of input and output, the bias as it is."""
 
-    gamma: ArrayLike = _number(0.25, "gamma")
+    gamma: Array
     signed = False
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
@@ -173,7 +169,7 @@ class PeerGamma(Rule):
 
 
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PeerAlpha1Beta0(Rule):
     """Captum's `Alpha1_Beta0_Rule`: weights w+ whatever the sign of the input, the bias as it is, even below 0."""
 
@@ -190,12 +186,9 @@ def transposed(product: Product, kernel: Array, x: Array, g: Array) -> Array:
 
 
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ZBox(ImageRule):
-    """Share by how far a pixel is from its bounds l, black, and h, white (Montavon et al., 2017).
-
-    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j over its sum, to which the bias does not belong.
-    """
+    """Made by `z_box_rule`."""
 
     def relevance(self, product: Product, x: Array, kernel: Array, bounds: tuple[Array, Array], relevance: Array) -> Array:
         low, high = (jnp.broadcast_to(bound, x.shape) for bound in bounds)
@@ -204,11 +197,24 @@ class ZBox(ImageRule):
         return sum((value * transposed(product, part, x, share) for value, part in parts), jnp.zeros_like(x))
 
 
+def z_box_rule() -> ZBox:
+    """Share by how far a pixel is from its bounds l, black, and h, white (Montavon et al., 2017).
+
+    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j over its sum, to which the bias does not belong.
+    """
+    return ZBox()
+
+
 @pytree
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Flat(ImageRule):
-    """Share evenly among all pixels and colours that an output sees (Lapuschkin et al., 2017)."""
+    """Made by `flat_rule`."""
 
     def relevance(self, product: Product, x: Array, kernel: Array, bounds: tuple[Array, Array], relevance: Array) -> Array:
         ones = jnp.ones_like(kernel)
         return transposed(product, ones, x, _ratio(relevance, product(jnp.ones_like(x), ones)))
+
+
+def flat_rule() -> Flat:
+    """Share evenly among all pixels and colours that an output sees (Lapuschkin et al., 2017)."""
+    return Flat()

@@ -1,9 +1,9 @@
 """Relevance through a network: tables of operations whose gradient times the input is the relevance.
 
-What runs backwards is c = R / value, the relevance of a value per unit of it, and not the relevance itself. For everything that is
-linear, or picks one of its inputs, c obeys the chain rule as gradients do: ReLUs, pooling, sums, reshapes and skip connections need
-no rule of their own, and R_i = value_i c_i is the share in proportion to contributions. No value is ever divided by, so nothing
-explodes where one is almost 0. Only convolutions and matrix products have rules.
+What runs backwards is c = R / value, the relevance of a value per unit of it, and not the relevance itself. For everything that
+is linear, or picks one of its inputs, c obeys the chain rule as gradients do: ReLUs, pooling, sums, reshapes and skips need no
+rule of their own, and R_i = value_i c_i is the share in proportion to contributions. No value is divided by on the way, so that
+nothing explodes where one is almost 0. Only convolutions and matrix products have rules.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _ruled(
     z: Array,
     absorbed: Array,
 ) -> Array:
-    """Return z, which is product(x, kernel) + bias. `absorbed` (n,) is there for its cotangent: the relevance that ends here."""
+    """Return z, which is product(x, kernel) + bias. The cotangent of `absorbed` (n,) is the relevance that ends here."""
     return z
 
 
@@ -196,8 +196,8 @@ class Propagation:
         absorbed: zeros (n,), to differentiate with respect to: the relevance that biases and stabilisers absorb.
         direct: zeros of the image's shape, to differentiate with respect to: the relevance by an `ImageRule`.
         bounds: black and white after the normalisation, (C,) each.
-        bias: "absorb" as published, or "share": what a bias would absorb goes to the inputs of its operation, in proportion to the
-            magnitude of their own shares.
+        bias: "absorb" as published, or "share": what a bias would absorb goes to the inputs of its operation, in proportion to
+            the magnitude of their own shares.
         residual: how a sum of two branches shares: in proportion to the two values, or to their magnitudes.
     """
 
@@ -266,8 +266,8 @@ class Propagation:
         offset = bias - mean * factor
         if not self.composite.fold or id(x) not in self.convolved:
             return _normalised(x, factor, offset, self.absorbed)
-        # One operation of the convolution's input. The value stays the network's own to the last bit, so that no ReLU near 0 and
-        # no maximum among near equals turns out another way.
+        # One operation of the convolution's input. The value stays the network's own to the last bit, so that no ReLU near 0
+        # and no maximum among near equals turns out another way.
         product, below, kernel, own = self.convolved[id(x)][1]
         value = EXACT.batch_norm(x, scale, bias, mean, var, epsilon=epsilon)
         return self._product(product, below, kernel * factor, offset if own is None else offset + own * factor, value)

@@ -1,7 +1,7 @@
 """DeepLIFT's Rescale rule: tables of operations whose gradient is the multiplier of a change from a baseline.
 
-The network runs twice, on the baseline with `Record.ops()` and on the image with `Rescale.ops()`; the gradient of the second run
-is the multiplier. Only what is not linear needs a rule, and every call of it has its own, however often a module is used.
+The network runs twice, on the baseline with `Record.ops()` and on the image with `Rescale.ops()`; the gradient of the second
+run is the multiplier. Only what is not linear needs a rule, and every call of it has its own, however often a module is used.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ _rescaled_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def rescaled_max_pool(x: Array, base: Array, **options: Any) -> Array:
     """Max pooling whose gradient gives every window's change to the places that it comes from.
 
-    A rise of the window's maximum belongs to the image's largest element, a fall to the baseline's (the authors' cross-maximum);
-    of equal ones to the first. These elements have changed by at least as much, so a window's multipliers lie in [0, 1].
+    A rise of the window's maximum belongs to the image's largest element, a fall to the baseline's (the authors'
+    cross-maximum); of equal ones to the first. These elements have changed by at least as much, so that a window's multipliers
+    lie in [0, 1].
 
     Args:
         x: (n, H, W, C).
