@@ -20,12 +20,14 @@ from jaxviz.attribution._cam import layer_cam as layer_cam
 from jaxviz.attribution._cam import traced_cam as traced_cam
 from jaxviz.attribution._cam import xgrad_cam as xgrad_cam
 from jaxviz.attribution._cam_layer import default_layer as default_layer
+from jaxviz.attribution._deep_lift import deep_lift as deep_lift
 from jaxviz.attribution._full_grad import full_grad as full_grad
 from jaxviz.attribution._gradient import deconvnet as deconvnet
 from jaxviz.attribution._gradient import guided_backprop as guided_backprop
 from jaxviz.attribution._gradient import input_x_gradient as input_x_gradient
 from jaxviz.attribution._gradient import saliency as saliency
 from jaxviz.attribution._guided_grad_cam import guided_grad_cam as guided_grad_cam
+from jaxviz.attribution._lrp import lrp as lrp
 from jaxviz.attribution._noise import smoothgrad as smoothgrad
 from jaxviz.attribution._noise import smoothgrad_squared as smoothgrad_squared
 from jaxviz.attribution._noise import vargrad as vargrad

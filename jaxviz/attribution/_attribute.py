@@ -22,9 +22,11 @@ from jaxviz.attribution._cam import (
     xgrad_cam,
 )
 from jaxviz.attribution._cam_layer import AsLayers
+from jaxviz.attribution._deep_lift import deep_lift
 from jaxviz.attribution._full_grad import full_grad
 from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
 from jaxviz.attribution._guided_grad_cam import guided_grad_cam
+from jaxviz.attribution._lrp import lrp
 from jaxviz.attribution._noise import smoothgrad, smoothgrad_squared, vargrad
 from jaxviz.attribution._occlusion import feature_ablation, occlusion
 from jaxviz.attribution._path import integrated_gradients
@@ -63,6 +65,8 @@ METHODS: dict[str, Callable[..., Attribution]] = {
         occlusion,
         feature_ablation,
         rise,
+        lrp,
+        deep_lift,
     )
 }
 

@@ -33,10 +33,15 @@ def gradients(
 
 def pull_back(pull: Any, scores: Array) -> Any:
     """Return the gradients of K scores (K, n), (K, ...), given the pullback of all of them; of a pytree, a pytree."""
+    return pull_back_all(pull, scores)[0]
+
+
+def pull_back_all(pull: Any, scores: Array) -> tuple[Any, ...]:
+    """Return the gradients of K scores (K, n) with respect to several values or trees of them, K in front of each."""
     if len(scores) == 1:
-        return jax.tree.map(lambda g: g[None], pull(jnp.ones_like(scores))[0])
+        return jax.tree.map(lambda g: g[None], pull(jnp.ones_like(scores)))
     one_hot = jnp.eye(len(scores), dtype=scores.dtype)
-    return jax.vmap(lambda row: pull(jnp.broadcast_to(row[:, None], scores.shape))[0])(one_hot)
+    return jax.vmap(lambda row: pull(jnp.broadcast_to(row[:, None], scores.shape)))(one_hot)
 
 
 @pytree

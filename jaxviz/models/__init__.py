@@ -18,8 +18,10 @@ from jaxviz.models._taps import activations as activations
 from jaxviz.models._taps import altered as altered
 from jaxviz.models._taps import altered_layers as altered_layers
 from jaxviz.models._taps import calls_through_ops as calls_through_ops
+from jaxviz.models._taps import captured as captured
 from jaxviz.models._taps import forward as forward
 from jaxviz.models._taps import no_tap as no_tap
+from jaxviz.models._taps import normalised as normalised
 from jaxviz.models._taps import perturbed as perturbed
 from jaxviz.models._taps import scope as scope
 from jaxviz.models._torch import from_torch as from_torch

@@ -176,7 +176,12 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
     Raises:
         LayerError: a name that the network does not have.
     """
-    known = [node.name for node in nodes(model, (images.shape[1], images.shape[2]))]
+    return captured(model, normalised(model, images), names, ops=ops)
+
+
+def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT) -> dict[str, Array]:
+    """Return what `activations` does, given normalised images; the network is called with `x` itself."""
+    known = [node.name for node in nodes(model, (x.shape[1], x.shape[2]))]
     wanted = {name: resolve(name, known) for name in names}
     found: dict[str, Array] = {}
 
@@ -189,7 +194,7 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
 
     if wanted:
         try:
-            forward(model, images, tap=tap, ops=ops)
+            run(model.graphdef, model.state, x, tap, ops)
         except Stop:
             pass
     return {name: found[node] for name, node in wanted.items()}

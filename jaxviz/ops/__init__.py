@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from jaxviz.ops._lrp import ImageRule as ImageRule
+from jaxviz.ops._lrp import PeerAlpha1Beta0 as PeerAlpha1Beta0
+from jaxviz.ops._lrp import PeerGamma as PeerGamma
+from jaxviz.ops._lrp import Rule as Rule
+from jaxviz.ops._lrp import alpha_beta_rule as alpha_beta_rule
+from jaxviz.ops._lrp import epsilon_rule as epsilon_rule
+from jaxviz.ops._lrp import flat_rule as flat_rule
+from jaxviz.ops._lrp import gamma_rule as gamma_rule
+from jaxviz.ops._lrp import z_box_rule as z_box_rule
+from jaxviz.ops._lrp import z_plus_rule as z_plus_rule
 from jaxviz.ops._pool import adaptive_windows as adaptive_windows
 from jaxviz.ops._pool import avg_pool as avg_pool
 from jaxviz.ops._pool import max_pool as max_pool
+from jaxviz.ops._relevance import Bias as Bias
+from jaxviz.ops._relevance import Composite as Composite
+from jaxviz.ops._relevance import Propagation as Propagation
+from jaxviz.ops._relevance import Residual as Residual
+from jaxviz.ops._rescale import Record as Record
+from jaxviz.ops._rescale import Rescale as Rescale
 from jaxviz.ops._rules import DECONVNET as DECONVNET
 from jaxviz.ops._rules import GUIDED as GUIDED
 from jaxviz.ops._rules import REDIRECTED as REDIRECTED

@@ -1,0 +1,363 @@
+"""Relevance: conservation on every network, Captum where it is right, input x gradient, and each rule by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxviz as jv
+from jaxviz import ArgumentError, UnsupportedError, ops
+from jaxviz.attribution import input_x_gradient, lrp, probability
+from jaxviz.attribution._lrp import RuleName
+from jaxviz.models import from_function, from_module
+from jaxviz.models._layers import Conv, Linear
+from jaxviz.models._resnet import ResNet
+from jaxviz.models._taps import no_tap
+from tests.tiny import random_images, tiny_model
+
+RULES = get_args(RuleName)
+
+
+def small_resnet(seed: int = 0, block: str = "basic") -> jv.Model:
+    """Return a ResNet of four blocks whose normalisations all have shifts."""
+    rngs = nnx.Rngs(seed)
+    module = ResNet(block, (1, 1, 1, 1), num_classes=6, rngs=rngs)
+    draw = np.random.default_rng(seed)
+    for _, part in nnx.iter_graph(module):
+        if type(part).__name__ == "BatchNorm":
+            size = part.scale.shape
+            for leaf, low, high in (("scale", 0.5, 1.2), ("bias", -0.3, 0.3), ("mean", -0.3, 0.3), ("var", 0.5, 2.0)):
+                getattr(part, leaf)[...] = jnp.asarray(draw.uniform(low, high, size), jnp.float32)
+        if isinstance(part, Linear):
+            part.kernel[...] = part.kernel[...] * 10
+    return from_module(module, mean=[0.48, 0.45, 0.4], std=[0.22, 0.22, 0.22], input_size=(48, 48))
+
+
+RESNET = small_resnet()
+IMAGES = random_images(2, 48, 48, 3)
+
+
+def relative(error, scores) -> float:
+    return float(np.max(np.abs(error) / np.abs(scores)))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_relevance_is_conserved_through_skip_connections(rule):
+    shared = lrp(RESNET, IMAGES, [[0, 3]], rule=rule)
+    assert np.abs(shared.scores).min() > 0.05
+    assert relative(shared.maps.sum((2, 3, 4)) - shared.scores, shared.scores) < 1e-3
+    np.testing.assert_allclose(shared.delta, shared.maps.sum((2, 3, 4)) - shared.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "epsilon_plus", "epsilon_gamma_box", "alpha_beta"])
+@pytest.mark.parametrize("residual", ["contribution", "magnitude"])
+def test_what_biases_absorb_closes_the_balance(rule, residual):
+    found = lrp(RESNET, IMAGES, [[0, 3]], rule=rule, bias="absorb", residual=residual)
+    assert np.abs(found.extra["absorbed"]).min() > 1e-3  # there is something to account for
+    assert relative(found.maps.sum((2, 3, 4)) + found.extra["absorbed"] - found.scores, found.scores) < 1e-4
+
+
+def test_lrp_0_is_input_x_gradient_on_a_resnet():
+    found = lrp(RESNET, IMAGES, rule="epsilon", epsilon=0, bias="absorb")
+    expected = input_x_gradient(RESNET, IMAGES)
+    np.testing.assert_array_equal(found.scores, expected.scores)  # the values are the network's own, folded or not
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5 * np.abs(expected.maps).max())
+
+
+def test_a_large_epsilon_absorbs():
+    small, large = (lrp(RESNET, IMAGES, 0, rule="epsilon", epsilon=e, bias="absorb") for e in (1e-6, 0.5))
+    assert np.all(np.abs(large.maps.sum((1, 2, 3))) < 0.5 * np.abs(small.maps).sum((1, 2, 3)))
+    assert relative(large.maps.sum((1, 2, 3)) + large.extra["absorbed"] - large.scores, large.scores) < 1e-4
+
+
+def test_relevance_of_a_unit_in_the_middle():
+    target = jv.channel("layer3", [3, 5])
+    for rule in ("epsilon_plus", "epsilon"):
+        found = lrp(RESNET, IMAGES, target, rule=rule)
+        assert found.maps.shape == (2, 2, 48, 48, 3) and np.abs(found.scores).min() > 1e-3
+        assert relative(found.maps.sum((2, 3, 4)) - found.scores, found.scores) < 1e-3
+    one = lrp(RESNET, IMAGES, jv.channel("layer3", 5), rule="epsilon")
+    np.testing.assert_allclose(one.maps, found.maps[:, 1], atol=1e-5 * np.abs(one.maps).max())
+
+
+def test_a_probability_says_how_far_it_is_from_conserving():
+    found = lrp(RESNET, IMAGES, probability(1))
+    np.testing.assert_allclose(found.delta, found.maps.sum((1, 2, 3)) - found.scores, atol=1e-5)
+    assert np.abs(found.delta).max() > 1e-2
+
+
+class OneLayer(nnx.Module):
+    """A matrix product of given values, for rules by hand: pixels in, a score out, without a normalisation of the image."""
+
+    def __init__(self, kernel, bias, before=None):
+        self.fc = Linear(len(kernel), 1, rngs=nnx.Rngs(0))
+        self.fc.kernel[...], self.fc.bias[...] = jnp.asarray(kernel)[:, None], jnp.asarray([bias])
+
+    def __call__(self, x, *, tap=no_tap, ops=ops.EXACT):
+        return tap("fc", self.fc(x.reshape(x.shape[0], -1), ops))
+
+
+def by_hand(kernel, bias, x, rule, **options):
+    kernel, x = np.asarray(kernel, np.float32), np.asarray(x, np.float32)
+    model = from_module(OneLayer(kernel, bias), mean=[0.5], std=[0.5], input_size=(1, len(kernel)))
+    image = (x * 0.5 + 0.5).reshape(1, 1, -1, 1)
+    return lrp(model, image, 0, rule=rule, **options).maps[0, 0, :, 0]
+
+
+X, W = [0.5, -0.5, 1.0, 0.0], [2.0, 1.0, 0.6, 3.0]  # contributions 1, -0.5, 0.6 and 0
+
+
+@pytest.mark.parametrize(
+    "rule, bias, options, expected",
+    [
+        ("epsilon", 0.0, {"epsilon": 0.0}, [1, -0.5, 0.6, 0]),
+        ("epsilon", 0.0, {"epsilon": 0.1}, np.array([1, -0.5, 0.6, 0]) * 1.1 / 1.2),
+        ("epsilon", 0.4, {"epsilon": 0.0, "bias": "absorb"}, [1, -0.5, 0.6, 0]),
+        ("epsilon", 0.42, {"epsilon": 0.0}, [1 + 0.2, -0.5 + 0.1, 0.6 + 0.12, 0]),
+        ("z_plus", 0.0, {}, [1.1 / 1.6, 0, 1.1 * 0.6 / 1.6, 0]),
+        ("z_plus", 0.4, {"bias": "absorb"}, [1.5 / 2, 0, 1.5 * 0.6 / 2, 0]),
+        ("z_plus", 0.4, {}, [1.5 / 1.6, 0, 1.5 * 0.6 / 1.6, 0]),
+        ("z_plus", -2.0, {"bias": "absorb"}, [0, -0.9 * 0.5 / 2.5, 0, 0]),
+        ("z_plus", -2.0, {}, [0, -0.9, 0, 0]),
+        ("gamma", 0.0, {"gamma": 0.5}, np.array([1.5, -0.5, 0.9, 0]) * 1.1 / 1.9),
+        ("gamma", 0.1, {"gamma": 0.5, "bias": "absorb"}, np.array([1.5, -0.5, 0.9, 0]) * 1.2 / 2.05),
+        ("gamma", -2.0, {"gamma": 0.5, "bias": "absorb"}, np.array([1, -0.75, 0.6, 0]) * -0.9 / (1.6 - 0.75 - 3)),
+        ("alpha_beta", 0.0, {}, [2 * 1.1 / 1.6, -1.1, 2 * 1.1 * 0.6 / 1.6, 0]),
+        ("alpha_beta", 0.0, {"alpha": 1.0, "beta": 0.0}, [1.1 / 1.6, 0, 1.1 * 0.6 / 1.6, 0]),
+    ],
+)
+def test_rules_by_hand(rule, bias, options, expected):
+    np.testing.assert_allclose(by_hand(W, bias, X, rule, **options), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_any_opposing_contribution_alpha_beta_keeps_all():
+    np.testing.assert_allclose(by_hand([1.0, 2.0], 0.0, [1.0, 0.5], "alpha_beta"), [1, 1], rtol=1e-6)
+
+
+def test_an_input_of_nothing_but_zeros_has_nobody_to_share_a_bias_with():
+    for rule in ("epsilon", "z_plus", "gamma", "alpha_beta"):
+        np.testing.assert_array_equal(by_hand([1.0, -2.0], 0.5, [0.0, 0.0], rule), [0, 0])
+
+
+class OneConvolution(nnx.Module):
+    """A convolution with padding and a ReLU, then a sum, for the rules of the first convolution."""
+
+    def __init__(self):
+        self.conv = Conv(3, 4, (3, 3), stride=(2, 2), padding=((1, 1), (1, 1)), use_bias=True, rngs=nnx.Rngs(0))
+        self.conv.bias[...] = jnp.asarray([0.3, -0.2, 0.1, 0.4])
+
+    def __call__(self, x, *, tap=no_tap, ops=ops.EXACT):
+        x = tap("relu", ops.relu(tap("conv", self.conv(x, ops))))
+        return tap("sum", x.reshape(x.shape[0], -1).sum(1, keepdims=True))
+
+
+def test_z_box_and_flat_are_their_formulas():
+    module = OneConvolution()
+    mean, std = np.float32([0.4, 0.5, 0.6]), np.float32([0.2, 0.25, 0.3])
+    model = from_module(module, mean=mean, std=std, input_size=(6, 6))
+    x = random_images(1, 6, 6, 3)
+    normalised = np.pad((x[0] - mean) / std, ((1, 1), (1, 1), (0, 0)))
+    inside = np.pad(np.ones((6, 6, 3), np.float32), ((1, 1), (1, 1), (0, 0)))
+    low, high = (np.pad(np.broadcast_to((v - mean) / std, (6, 6, 3)), ((1, 1), (1, 1), (0, 0))) for v in (0, 1))
+    kernel, bias = np.asarray(module.conv.kernel[...]), np.asarray(module.conv.bias[...])
+    box, flat = np.zeros((2, 8, 8, 3), np.float64)
+    for i in range(3):
+        for j in range(3):
+            here = np.s_[2 * i : 2 * i + 3, 2 * j : 2 * j + 3]
+            for k in range(4):
+                w = kernel[..., k]
+                z = max((normalised[here] * w).sum() + bias[k], 0)
+                parts = normalised[here] * w - low[here] * np.maximum(w, 0) - high[here] * np.minimum(w, 0)
+                box[here] += parts / parts.sum() * z
+                flat[here] += inside[here] / inside[here].sum() * z
+    for rule, expected in (("z_box", box), ("flat", flat)):
+        found = lrp(model, x, 0, rule=rule)
+        np.testing.assert_allclose(found.maps[0], expected[1:7, 1:7], atol=1e-5)
+        assert abs(found.delta[0]) < 1e-4
+
+
+def test_one_forward_pass_whatever_the_number_of_targets():
+    from jaxviz.attribution._lrp import Relevance, _composite
+    from jaxviz.attribution._target import ClassTarget
+
+    numbers = {"epsilon": 1e-6, "gamma": 0.25, "alpha": 2.0, "beta": 1.0}
+
+    def convolutions(rule, bias, k):
+        program = Relevance(RESNET.bare(), ClassTarget(True), _composite(rule, numbers), bias, "contribution")
+        items = {"images": IMAGES, "index": np.zeros((2, k), np.int32)}
+        cost = jax.jit(lambda p, i: p(i)).lower(program, items).cost_analysis()
+        return cost["flops"]
+
+    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), IMAGES).cost_analysis()["flops"]
+    one, three = convolutions("epsilon", "absorb", 1), convolutions("epsilon", "absorb", 3)
+    assert one < 2.3 * forward  # forward and back, although every normalisation is folded
+    assert (three - one) / 2 < 1.2 * forward
+    # z+ needs the sums of positive contributions, and goes back through the kernel's positive part and the rest.
+    assert convolutions("epsilon_plus", "absorb", 1) < 4.6 * forward
+
+
+def test_the_same_alone_in_chunks_and_in_any_batch():
+    x = random_images(5, 16, 16, 3)
+    whole = lrp(tiny_model(), x, [0, 1, 2, 3, 4], chunk=8)
+    parts = lrp(tiny_model(), x, [0, 1, 2, 3, 4], chunk=2)
+    alone = lrp(tiny_model(), x[3:4], 3)
+    scale = np.abs(whole.maps).max()
+    np.testing.assert_allclose(parts.maps, whole.maps, atol=1e-6 * scale)
+    np.testing.assert_allclose(alone.maps[0], whole.maps[3], atol=1e-6 * scale)
+
+
+def test_another_image_class_or_strength_compiles_nothing():
+    from jaxviz.engine import _reduce
+
+    lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_gamma_box")
+    before = _reduce._apply._cache_size()
+    lrp(tiny_model(1), random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
+    assert _reduce._apply._cache_size() == before
+    lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_plus")
+    assert _reduce._apply._cache_size() == before + 1
+
+
+def test_lowers_everywhere():
+    from jaxviz.attribution._lrp import Relevance, _composite
+    from jaxviz.attribution._target import ClassTarget
+    from tests.contracts import check_lowers
+
+    numbers = {"epsilon": 1e-6, "gamma": 0.25, "alpha": 2.0, "beta": 1.0}
+    items = {"images": IMAGES, "index": np.zeros((2, 2), np.int32)}
+    for rule in ("epsilon_gamma_box", "epsilon_alpha2_beta1_flat"):
+        program = Relevance(RESNET.bare(), ClassTarget(True), _composite(rule, numbers), "share", "magnitude")
+        check_lowers(lambda p, i: p(i), program, items, gradient=False)
+
+
+def test_rules_and_composites_of_ones_own():
+    by_name = lrp(RESNET, IMAGES, 0, rule="epsilon_gamma_box", gamma=0.4)
+    own = ops.Composite(ops.gamma_rule(0.4), ops.epsilon_rule(1e-6), ops.z_box_rule())
+    np.testing.assert_allclose(lrp(RESNET, IMAGES, 0, rule=own).maps, by_name.maps, atol=1e-7)
+    np.testing.assert_allclose(
+        lrp(RESNET, IMAGES, 0, rule=ops.z_plus_rule()).maps, lrp(RESNET, IMAGES, 0, rule="z_plus").maps, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"rule": "epsilon_gama_box"}, "epsilon_gamma_box"),
+        ({"rule": 3}, "A rule is"),
+        ({"rule": "alpha_beta", "alpha": 3.0}, "alpha - beta = 1"),
+        ({"bias": "drop"}, "bias"),
+        ({"residual": "half"}, "residual"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"convention": "zennit"}, "convention"),
+        ({"convention": "captum"}, "Under convention"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        lrp(tiny_model(), random_images(1, 16, 16, 3), 0, **options)
+
+
+class Glue(nnx.Module):
+    """A network whose head is `fn`, outside of the table of operations."""
+
+    def __init__(self, fn):
+        self.conv = Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
+        self.fn = fn
+
+    def __call__(self, x, *, tap=no_tap, ops=ops.EXACT):
+        return tap("out", self.fn(tap("relu", ops.relu(tap("conv", self.conv(x, ops)))).mean((1, 2))))
+
+
+@pytest.mark.parametrize(
+    "fn, name",
+    [
+        (jax.nn.relu, "relu"),
+        (jax.nn.softmax, "reduce_max|exp|stop"),
+        (lambda x: x @ jnp.ones((4, 3)), "dot_general"),
+        (lambda x: x * x, "mul"),
+        (lambda x: x / (1 + x), "div"),
+        (jax.jit(jnp.tanh), "tanh"),
+    ],
+)
+def test_what_is_not_linear_outside_of_the_table_is_refused(fn, name):
+    model = from_module(Glue(fn), input_size=(8, 8))
+    with pytest.raises(UnsupportedError, match=name):
+        lrp(model, random_images(1, 8, 8, 3), 0)
+    middle = lrp(model, random_images(1, 8, 8, 3), jv.channel("relu", 1))  # what is refused lies above this one
+    assert abs(middle.delta[0]) < 1e-5
+
+
+def test_what_is_linear_outside_of_the_table_has_relevance_in_proportion():
+    fn = jax.jit(lambda x: jnp.concatenate([2 * x[:, ::-1], x[:, :2] - x[:, 1:3] / 3], axis=1))
+    model = from_module(Glue(fn), input_size=(8, 8))
+    x = random_images(2, 8, 8, 3)
+    for target in (1, 4):
+        found = lrp(model, x, target, rule="epsilon", epsilon=0)
+        np.testing.assert_allclose(found.maps, input_x_gradient(model, x, target).maps, atol=1e-6)
+        assert np.abs(lrp(model, x, target).delta).max() < 1e-5
+
+
+def test_networks_without_a_table_or_a_first_convolution():
+    x = random_images(1, 16, 16, 3)
+    with pytest.raises(UnsupportedError, match="ops"):
+        lrp(from_function(lambda x: x.mean((1, 2)), input_size=(16, 16)), x, 0)
+    flat = from_module(OneLayer(np.ones(768, np.float32), 0.0), mean=[0.5] * 3, std=[0.5] * 3, input_size=(16, 16))
+    with pytest.raises(UnsupportedError, match="first convolution"):
+        lrp(flat, x, 0, rule="epsilon_gamma_box")
+
+
+def captums(module, x, target, rules=None):
+    import torch
+    from captum.attr import LRP
+
+    from tests.attribution import reference
+
+    for part in module.modules():
+        if rules and isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
+            part.rule = rules()
+    found = LRP(module).attribute(reference.normalised(x), target=torch.as_tensor(target))
+    return reference.nhwc(found)
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+@pytest.mark.parametrize("rule", ["epsilon", "gamma", "z_plus"])
+def test_captum_on_vgg(name, rule):
+    pytest.importorskip("captum")
+    from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, GammaRule
+
+    from tests.attribution import reference
+
+    module, model = reference.pair(name, 64)
+    x = reference.images(2, 64, 64, 3)
+    theirs = captums(module, x, [3, 5], {"epsilon": None, "gamma": GammaRule, "z_plus": Alpha1_Beta0_Rule}[rule])
+    ours = lrp(model, x, [3, 5], rule=rule, convention="captum", epsilon=1e-9)
+    reference.assert_close(ours.maps, theirs, f"{name} {rule}")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_conservation_on_torchvisions_resnets(name):
+    pytest.importorskip("torch")
+    from tests.attribution import reference
+
+    model = reference.model_only(name)
+    x = reference.images(2, 64, 64, 3)
+    for rule in ("epsilon", "epsilon_plus"):
+        found = lrp(model, x, rule=rule)
+        assert relative(found.maps.sum((1, 2, 3)) - found.scores, found.scores) < 1e-3
+    # Without any bias, even where biases absorb.
+    zeroed = dataclasses.replace(model, state=without_biases(model.state))
+    found = lrp(zeroed, x, rule="epsilon", epsilon=1e-9, bias="absorb")
+    assert relative(found.maps.sum((1, 2, 3)) - found.scores, found.scores) < 1e-3
+
+
+def without_biases(state):
+    zero = lambda path, leaf: leaf * 0 if any(name in str(path[-2:]) for name in ("'bias'", "'mean'")) else leaf  # noqa: E731
+    made = jax.tree_util.tree_map_with_path(zero, state)
+    changed = sum(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(state), strict=True))
+    assert changed > 30
+    return made
