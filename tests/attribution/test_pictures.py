@@ -28,13 +28,11 @@ def made(maps: np.ndarray, *, spatial: bool = True, many: bool = False, method: 
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("target", [None, [["church", "golf ball"]]])
-def test_every_method_can_be_drawn_and_saved(method: str, target, tmp_path: Path) -> None:
+def test_every_method_can_be_drawn_and_saved(method: str, tmp_path: Path) -> None:
     small = {"samples": 2, "steps": 2, "mask": np.arange(256).reshape(16, 16) // 64}
     options = {name: small[name] for name in small.keys() & inspect.signature(METHODS[method]).parameters.keys()}
-    found = jv.attribute(tiny_model(), IMAGES, method, target, **options)
-    lead = (3,) if target is None else (3, 2)
-    assert found.overlay(IMAGES).shape == (*lead, 16, 16, 3) and found.overlay(IMAGES).dtype == np.uint8
+    found = jv.attribute(tiny_model(), IMAGES, method, [["church", "golf ball"]], **options)
+    assert found.overlay(IMAGES).shape == (3, 2, 16, 16, 3) and found.overlay(IMAGES).dtype == np.uint8
     for page in (found.picture(), found.picture(IMAGES), compare([found, found], IMAGES)):
         assert page.dtype == np.uint8 and page.ndim == 3 and page.shape[-1] == 3
     again = load_attribution(found.save(tmp_path / "out", IMAGES))

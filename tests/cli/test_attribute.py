@@ -78,7 +78,7 @@ def test_it_writes_what_the_library_computes(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(run, tmp_path: Path, method: str) -> None:
     np.save(tmp_path / "mask.npy", np.arange(256).reshape(16, 16) // 64)
-    options = {"samples": "2", "steps": "2", "mask": f'load("{tmp_path / "mask.npy"}")', "layer": "relu"}
+    options = {"samples": "2", "steps": "2", "mask": f'load("{tmp_path / "mask.npy"}")', "layer": "relu_1"}
     known = inspect.signature(METHODS[method]).parameters
     given = [word for name, value in options.items() if name in known for word in ("--option", f"{name}={value}")]
     done = run(*photos(tmp_path, 2), "--method", method, "--target", "church,1", *given, "--out", tmp_path / "out")
