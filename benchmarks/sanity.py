@@ -1,8 +1,8 @@
 """Do the maps tell of the network? Every method's, while the network is made random from the top layer down, in one table.
 
 The cascading sanity check of Adebayo et al., 2018: at each stage one layer more has weights as before training, and the table
-gives the mean rank correlation (Spearman) of the absolute maps with those of the trained network. A method whose maps stay alike
-to the end, near 1, shows edges of the image and not what the network learned.
+gives the mean rank correlation (Spearman) of the absolute maps with those of the trained network. A method whose maps stay
+alike to the end, near 1, shows edges of the image and not what the network learned.
 
     python benchmarks/sanity.py --photos imagenette/val --out sanity.md
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", help="stages from the top down; of a ResNet its blocks unless given")
     parser.add_argument("--methods", nargs="+", default=list(jv.attribution.METHODS), help="all unless given")
     parser.add_argument("--options", type=json.loads, default={}, help="of methods, JSON: options by method")
-    parser.add_argument("--limit", type=float, default=0.5, help="a map changes if its last mean correlation is at most this")
+    parser.add_argument("--limit", type=float, default=0.5, help="a map has changed where its mean correlation is at most this")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--devices", type=int, default=2, help="host devices; one per core")
     args = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> None:
     about = (
         f"Mean rank correlation of the absolute maps of {args.count} photographs at {args.size} px with those of the trained "
         f"network ({args.model}), all layers down to the named one being random; seed {args.seed}. "
-        f"It changes: at most {args.limit:g} at the end.\n\n"
+        f"A map has changed where that is at most {args.limit:g}.\n\n"
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(about + table)

@@ -54,19 +54,20 @@ class SanityCheck:
     found: Mapping[str, Randomisation]
     failed: Mapping[str, str]
 
-    def changes(self, method: str, limit: float = 0.5) -> bool:
-        """Say whether a method's maps change: whether at the end their mean rank correlation is at most `limit` in size."""
-        return bool(abs(_mean(self.found[method].spearman[..., -1])) <= limit)
+    def changes_from(self, method: str, limit: float = 0.5) -> str | None:
+        """Return the first stage whose mean rank correlation is at most `limit` in size, or None: the maps hardly change."""
+        found = self.found[method].spearman
+        return next((layer for i, layer in enumerate(self.layers) if abs(_mean(found[..., i])) <= limit), None)
 
     def markdown(self, limit: float = 0.5) -> str:
-        """Return a table: the mean rank correlation at each stage, the SSIM at the end, and whether the maps change."""
+        """Return a table: the mean rank correlation at each stage, the SSIM at the end, and from where on the maps change."""
         head = ["method", *(f"`{layer}`" for layer in self.layers), "SSIM at the end", "changes"]
         rows = [head, ["---"] * len(head)]
         for name, made in self.found.items():
             means = [f"{_mean(made.spearman[..., i]):.2f}" for i in range(len(self.layers))]
-            rows.append(
-                [f"`{name}`", *means, f"{_mean(made.ssim[..., -1]):.2f}", "yes" if self.changes(name, limit) else "**no**"]
-            )
+            layer = self.changes_from(name, limit)
+            verdict = "**no**" if layer is None else f"from `{layer}`"
+            rows.append([f"`{name}`", *means, f"{_mean(made.ssim[..., -1]):.2f}", verdict])
         rows += [[f"`{name}`", f"not run: {why}", *[""] * (len(head) - 2)] for name, why in self.failed.items()]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 

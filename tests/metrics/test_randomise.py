@@ -167,8 +167,12 @@ def test_table_of_several_methods() -> None:
     lines = found.markdown().splitlines()
     assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
     assert lines[0].startswith("| method | `fc` | `conv2+conv1` |")
-    assert all(("yes" in line) == found.changes(name) for name, line in zip(found.found, lines[2:5], strict=True))
-    assert found.changes("saliency", limit=1.0) and not found.changes("saliency", limit=-1.0)
+    means = {name: np.abs(made.spearman.mean(0)) for name, made in found.found.items()}
+    for line, (name, mean) in zip(lines[2:5], means.items(), strict=True):
+        first = "fc" if mean[0] <= 0.5 else "conv2+conv1" if mean[1] <= 0.5 else None
+        assert found.changes_from(name) == first
+        assert (f"from `{first}`" if first else "**no**") in line and f"{mean[0]:.2f}" in line
+    assert found.changes_from("saliency", limit=1.0) == "fc" and found.changes_from("saliency", limit=-1.0) is None
 
 
 def test_errors() -> None:
