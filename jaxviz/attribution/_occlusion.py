@@ -211,11 +211,10 @@ def _extents(
     window: Extent | None, stride: Extent | None, size: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Return window and stride along height, width and channels, and whether the windows cover some channels only."""
-    given = tuple(max(1, side // 7) for side in size[:2]) if window is None else window
-    asked = (given, given) if isinstance(given, int | np.integer) else tuple(given)
+    asked = _listed(tuple(max(1, side // 7) for side in size[:2]) if window is None else window)
     by_channel = len(asked) == 3
     usual = (*(max(1, -(-int(side) // 2)) for side in asked[:2]), 1)[: len(asked)]
-    steps = usual if stride is None else (stride,) * 2 if isinstance(stride, int | np.integer) else tuple(stride)
+    steps = usual if stride is None else _listed(stride)
     if by_channel and len(steps) == 2:
         steps = (*steps, 1)
     if len(asked) not in (2, 3) or len(steps) != len(asked) or any(x != int(x) or x < 1 for x in (*asked, *steps)):
@@ -230,6 +229,10 @@ def _extents(
         )
     asked, steps = tuple(map(int, asked)), tuple(map(int, steps))
     return (asked, steps, True) if by_channel else ((*asked, size[2]), (*steps, size[2]), False)
+
+
+def _listed(extent: Extent) -> tuple[Any, ...]:
+    return (extent, extent) if isinstance(extent, int | float | np.number) else tuple(extent)
 
 
 def _covers(length: int, window: int, stride: int, count: int) -> np.ndarray:
