@@ -118,26 +118,27 @@ def occlusion(
     """
     images = model.check_images(images)
     size = tuple(int(side) for side in images.shape[1:])
-    window, stride, by_channel = _extents(window, stride, size)
-    grid = tuple(-(-(side - w) // s) + 1 for side, w, s in zip(size, window, stride, strict=True))
+    extent, step, by_channel = _extents(window, stride, size)
+    grid = tuple(-(-(side - w) // s) + 1 for side, w, s in zip(size, extent, step, strict=True))
     made, index = as_target(model, target, images)
-    parts = Windows(*(np.asarray(x, np.int32) for x in (window, stride, grid)))  # type: ignore[arg-type]
+    parts = Windows(*(jnp.asarray(x, jnp.int32) for x in (extent, step, grid)))
     items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index}
     found, told = engine.map_steps(Covered(model.bare(), made, parts), items, int(np.prod(grid)), **run)
     shape = grid if by_channel else grid[:2]
     lost = _lost(found, told).reshape(*found["scores"].shape, *grid)
-    covers = [_covers(*axis) for axis in zip(size, window, stride, grid, strict=True)]
+    covers = [_covers(*axis) for axis in zip(size, extent, step, grid, strict=True)]
+    covers[2] = covers[2] if by_channel else covers[2][:, :1]
     maps = np.einsum("nkijl,ih,jw,lc->nkhwc", lost, *covers, optimize=True)
     maps = (maps / np.einsum("ih,jw,lc->hwc", *covers, optimize=True)).astype(np.float32)
     found["maps"] = maps if by_channel else maps[..., 0]
-    settings = {"window": window if by_channel else window[:2], "stride": stride if by_channel else stride[:2]}
+    settings = {"window": extent[: 2 + by_channel], "stride": step[: 2 + by_channel], "baseline": baseline}
     return finished(
         "occlusion",
         model,
         made,
         found,
         spatial=not by_channel,
-        settings={**settings, "baseline": baseline},
+        settings=settings,
         extra=_extra(made, told, "window", shape),
     )
 
@@ -179,7 +180,7 @@ def feature_ablation(
     items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index, "groups": groups}
     found, told = engine.map_steps(Covered(model.bare(), made, Groups()), items, count, **run)
     lost, flat = _lost(found, told), groups.reshape(len(groups), 1, -1)
-    values = np.take_along_axis(lost, np.broadcast_to(flat, (*lost.shape[:2], flat.shape[-1])), axis=-1)
+    values = np.take_along_axis(lost, np.broadcast_to(flat, (*lost.shape[:2], flat.shape[2])), axis=-1)
     found["maps"] = values.reshape(*lost.shape[:2], *groups.shape[1 : 4 if by_channel else 3]).astype(np.float32)
     return finished(
         "feature_ablation",
@@ -206,13 +207,14 @@ def _extra(target: Target, told: dict[str, Any], part: str, shape: tuple[int, ..
     return extra
 
 
-def _extents(window: Extent | None, stride: Extent | None, size: tuple[int, ...]) -> tuple[Any, Any, bool]:
+def _extents(
+    window: Extent | None, stride: Extent | None, size: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     """Return window and stride along height, width and channels, and whether the windows cover some channels only."""
-    given = tuple(max(1, side // 7) for side in size[:2]) if window is None else window
-    asked = (given, given) if isinstance(given, int | np.integer) else tuple(given)
+    asked = _listed(tuple(max(1, side // 7) for side in size[:2]) if window is None else window)
     by_channel = len(asked) == 3
     usual = (*(max(1, -(-int(side) // 2)) for side in asked[:2]), 1)[: len(asked)]
-    steps = usual if stride is None else (stride,) * 2 if isinstance(stride, int | np.integer) else tuple(stride)
+    steps = usual if stride is None else _listed(stride)
     if by_channel and len(steps) == 2:
         steps = (*steps, 1)
     if len(asked) not in (2, 3) or len(steps) != len(asked) or any(x != int(x) or x < 1 for x in (*asked, *steps)):
@@ -229,6 +231,10 @@ def _extents(window: Extent | None, stride: Extent | None, size: tuple[int, ...]
     return (asked, steps, True) if by_channel else ((*asked, size[2]), (*steps, size[2]), False)
 
 
+def _listed(extent: Extent) -> tuple[Any, ...]:
+    return (extent, extent) if isinstance(extent, int | float | np.number) else tuple(extent)
+
+
 def _covers(length: int, window: int, stride: int, count: int) -> np.ndarray:
     """Return which places along a side which windows cover, float64 (count, length), 0 or 1."""
     begin, place = np.arange(count)[:, None] * stride, np.arange(length)
@@ -238,7 +244,6 @@ def _covers(length: int, window: int, stride: int, count: int) -> np.ndarray:
 def _groups(mask: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, int, bool]:
     """Return the parts numbered from 0, int32 (N, H, W, 1 or C), how many there are, and whether the mask has channels."""
     given, (n, h, w, c) = np.asarray(mask), shape
-    # (H, W, C) first: where N, H, W and H, W, C are one shape, Captum's masks for one image are meant.
     with_channels = given.shape in ((h, w, c), shape)
     if not (with_channels or given.shape in ((h, w), (n, h, w))) or given.dtype.kind not in "iub":
         raise ArgumentError(
@@ -248,4 +253,4 @@ def _groups(mask: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, int, b
     names, numbers = np.unique(given, return_inverse=True)
     numbers = numbers.reshape(given.shape).astype(np.int32)
     numbers = numbers if with_channels else numbers[..., None]
-    return np.broadcast_to(numbers, (n, h, w, numbers.shape[-1])), len(names), with_channels
+    return np.broadcast_to(numbers, (n, h, w, c if with_channels else 1)), len(names), with_channels

@@ -84,8 +84,8 @@ class Path:
 def path_program(model: Model, target: Target, points: np.ndarray, weights: np.ndarray, multiply: bool = True) -> Path:
     """Return the program of integrated gradients; another number of points makes no other program (up to 1024)."""
     empty = -len(points) % PADDED
-    padded = (np.pad(values, (0, empty)).astype(np.float32) for values in (points, weights))
-    return Path(model.bare(), target, *map(jnp.asarray, padded), bool(multiply))
+    points, weights = (np.pad(values, (0, empty)).astype(np.float32) for values in (points, weights))
+    return Path(model.bare(), target, jnp.asarray(points), jnp.asarray(weights), bool(multiply))
 
 
 def integrated_gradients(
