@@ -106,6 +106,7 @@ def iter_visualize(
     restarts: int = 1,
     views: int = 1,
     snapshots: Sequence[int] = (),
+    transparency: bool = False,
     ops: Ops | None = None,
     seed: int = 0,
     start: ArrayLike | None = None,
@@ -140,6 +141,8 @@ def iter_visualize(
         restarts: starts per unit; the group of samples with the highest mean score is kept. The first is what 1 gives.
         views: random transforms of each image at a step, of which the objective is the mean.
         snapshots: numbers of steps after which the images are kept in `Result.snapshots`, such as `range(8, 257, 8)`.
+        transparency: give images a fourth channel, an opacity that shows what the objective asked for: the sum over all steps of
+            |gradient| of each pixel, opaque from its 80th percentile on (MACO's). `scores` are of the opaque images.
         ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient;
             `jv.ops.EXACT` for the exact gradient only, `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
@@ -172,6 +175,8 @@ def iter_visualize(
         raise ArgumentError("Expected at least one objective; got an empty list.")
     transform, penalties = _as_transform(transforms), _as_regularizers(regularizers)
     if _has_opacity(param, (height, width, len(model.mean))):
+        if transparency:
+            raise ArgumentError("Images of alpha() have an opacity of their own: leave alpha() or transparency away.")
         if any(one.reference() is not None for one in bound):
             raise ArgumentError("An image with opacity cannot be compared with a photo: leave alpha() away.")
         if not any(isinstance(part, Composite) for part in transform.parts):
@@ -186,6 +191,7 @@ def iter_visualize(
         "restarts": restarts,
         "views": views,
         "snapshots": looks,
+        "transparency": bool(transparency),
         "seed": seed,
         "start": None if start is None else list(np.shape(start)),
         "learning_rate": float(learning_rate),
@@ -205,6 +211,7 @@ def iter_visualize(
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
         ops=ops or (REDIRECTED if calls_through_ops(model) else EXACT),
         views=int(views),
+        transparency=bool(transparency),
     )
     labels = [one.labels(model) for one in bound]
     details = [settings | {"objective": list(names)} for names in labels]

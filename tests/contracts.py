@@ -14,6 +14,9 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+import jaxviz as jv
+from jaxviz.engine import _execute
+
 Call = Callable[..., Any]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -105,6 +108,30 @@ def check_all(
     if gradient:
         check_gradient(call, thing, *first)
     check_lowers(call, thing, *first, gradient=gradient)
+
+
+def check_run(model: jv.Model, variants: Sequence[Any], *, objective: Any = None, name: str = "", **options: Any) -> jv.Result:
+    """What runs in the engine: a chunk of all units equals one at a time on each of two devices; nothing compiles anew; it rises.
+
+    `variants` are the objectives, or with `name`, the values of that option of `visualize` for an objective.
+    """
+
+    def draw(variant: Any, **more: Any) -> jv.Result:
+        given = {name: variant} if name else {}
+        return jv.visualize(model, objective if name else variant, **(options | given | more))
+
+    whole = draw(variants[0], mesh=jv.make_mesh(1), chunk=4)
+    assert len(whole) in (3, 4) and np.isfinite(whole.history).all()
+    spread = draw(variants[0], mesh=jv.make_mesh(2), chunk=2)
+    np.testing.assert_allclose(spread.images, whole.images, atol=1e-4)
+    np.testing.assert_allclose(spread.history, whole.history, rtol=1e-3, atol=1e-5)
+    programs = _execute._step._cache_size()
+    for variant in variants[1:]:
+        draw(variant, mesh=jv.make_mesh(2), chunk=2, seed=7, learning_rate=0.03)
+    assert _execute._step._cache_size() == programs
+    late = whole.history[..., -(whole.history.shape[-1] // 4) :].mean(-1)
+    assert (late > whole.history[..., 0]).all(), "what is optimised did not rise"
+    return whole
 
 
 def _length(arg: Any) -> int:

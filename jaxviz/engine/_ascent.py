@@ -22,6 +22,7 @@ from jaxviz.objectives import Objective, combine, reference_name
 from jaxviz.ops import EXACT, Ops
 from jaxviz.param import Param, decode_group, enlarge, project_group
 
+OPAQUE = 80  # the percentile of a picture's accumulated gradient from which on it is opaque, as in Xplique and Horama
 BLOCK = 32  # steps at most between two reports of progress, and in one compiled loop
 
 
@@ -40,6 +41,7 @@ class Recipe:
     optimizer: Callable[[Any], optax.GradientTransformation] = field(metadata={"static": True})
     ops: Ops = field(default=EXACT, metadata={"static": True})  # that the gradient goes through
     views: int = field(default=1, metadata={"static": True})  # random transforms of each image at a step
+    transparency: bool = field(default=False, metadata={"static": True})  # whether images get an opacity from their gradients
 
 
 @pytree
@@ -61,6 +63,7 @@ class Carry:
     opt_state: PyTree
     moved: Array  # bool: there has been a gradient
     finite: Array  # bool: there has been no NaN and no infinity; an image that met one stays as it was before
+    asked: Array | None = None  # (R, S, H, W): the sum over steps of |gradient| of each pixel, where it is asked for
 
 
 @pytree
@@ -68,7 +71,7 @@ class Carry:
 class Finished:
     """A unit's best restart: S images and how they came about."""
 
-    images: Array  # (S, H, W, C) in [0, 1]
+    images: Array  # (S, H, W, C) in [0, 1], with opacity as one channel more where that is asked for
     scores: Array  # (S,): the objective alone on the images, untransformed
     moved: Array  # (S,)
     finite: Array  # (S,)
@@ -83,7 +86,8 @@ def start(recipe: Recipe, unit: Unit) -> Carry:
         given = recipe.param.encode(unit.image)
         params = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*unit.keys.shape, *leaf.shape)), given)
     shape = unit.keys.shape
-    return Carry(params, _new_state(recipe, params), jnp.zeros(shape, bool), jnp.ones(shape, bool))
+    asked = jnp.zeros(jax.eval_shape(partial(_decoded, recipe), params).shape[:-1]) if recipe.transparency else None
+    return Carry(params, _new_state(recipe, params), jnp.zeros(shape, bool), jnp.ones(shape, bool), asked)
 
 
 def grow(recipes: tuple[Recipe, Recipe], units: tuple[Unit, Unit], carry: Carry) -> Carry:
@@ -100,7 +104,9 @@ def grow(recipes: tuple[Recipe, Recipe], units: tuple[Unit, Unit], carry: Carry)
         return new.param.encode(jnp.clip(large + made, 0, 1))
 
     params = jax.vmap(jax.vmap(change))(carry.params)
-    return Carry(params, _new_state(new, params), carry.moved, carry.finite)
+    size = jax.eval_shape(partial(_decoded, new), params).shape[2:4]
+    asked = carry.asked if carry.asked is None else jax.image.resize(carry.asked, (*carry.asked.shape[:2], *size), "linear")
+    return Carry(params, _new_state(new, params), carry.moved, carry.finite, asked)
 
 
 def score(recipe: Recipe, objective: Objective, images: Array, keys: Array | None = None, ops: Ops = EXACT) -> Array:
@@ -135,8 +141,7 @@ def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carr
     def look(images: Array, keys: Array) -> Array:
         return score(recipe, objective, images, keys, recipe.ops)
 
-    def loss(params: PyTree) -> tuple[Array, Array]:
-        images = decode_group(recipe.param, params)
+    def loss(images: Array) -> tuple[Array, Array]:
         if recipe.views == 1:
             value = look(images, keys)
         else:
@@ -145,13 +150,17 @@ def _step(recipe: Recipe, objective: Objective, number: Array, keys: Array, carr
             value = value - jax.vmap(regularizer)(images)
         return -value.sum(), value
 
-    gradient, value = jax.grad(loss, has_aux=True)(carry.params)
+    made, pull = jax.vjp(partial(decode_group, recipe.param), carry.params)
+    slope, value = jax.grad(loss, has_aux=True)(made)
+    (gradient,) = pull(slope)
     # Per sample, so that an optimiser with a norm or a count never couples one image to another.
     updates, opt_state = jax.vmap(recipe.optimizer(recipe.learning_rate).update)(gradient, carry.opt_state, carry.params)
     params = project_group(recipe.param, optax.apply_updates(carry.params, updates))
     finite = carry.finite & jnp.isfinite(value) & jax.vmap(_finite)(params)
-    params, opt_state = jax.vmap(_choose)(finite, (params, opt_state), (carry.params, carry.opt_state))
-    return Carry(params, opt_state, carry.moved | jax.vmap(_any)(gradient), finite), value
+    asked = carry.asked if carry.asked is None else carry.asked + jnp.abs(slope).mean(-1)
+    old = (carry.params, carry.opt_state, carry.asked)
+    params, opt_state, asked = jax.vmap(_choose)(finite, (params, opt_state, asked), old)
+    return Carry(params, opt_state, carry.moved | jax.vmap(_any)(gradient), finite, asked), value
 
 
 def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) -> tuple[Carry, Array]:
@@ -166,18 +175,27 @@ def block(recipe: Recipe, unit: Unit, carry: Carry, first: Array, steps: Array) 
 
 
 def images(recipe: Recipe, carry: Carry) -> Array:
-    """Return the R x S images as they are now, (R, S, H, W, C) in [0, 1]."""
-    return jax.vmap(partial(decode_group, recipe.param))(carry.params)
+    """Return the R x S images as they are now, (R, S, H, W, C) in [0, 1], with opacity where that is asked for."""
+    made = _decoded(recipe, carry.params)
+    if carry.asked is None:
+        return made
+    most = jnp.percentile(carry.asked, OPAQUE, axis=(2, 3), keepdims=True)
+    opacity = jnp.where(most > 0, jnp.clip(carry.asked / jnp.where(most > 0, most, 1), 0, 1), 1)
+    return jnp.concatenate([made, opacity[..., None]], axis=-1)
 
 
 def finish(recipe: Recipe, unit: Unit, carry: Carry) -> Finished:
     """Return the images of the restart whose mean score is the highest."""
     objective = combine(unit.objective, recipe.objective)
     found = images(recipe, carry)
-    scores = jax.vmap(partial(score, recipe, objective))(found)
+    scores = jax.vmap(partial(score, recipe, objective))(found if carry.asked is None else found[..., :-1])
     mean = scores.mean(1)
     best = jnp.argmax(jnp.where(jnp.isfinite(mean) & carry.finite.all(1), mean, -jnp.inf))
     return Finished(found[best], scores[best], carry.moved[best], carry.finite[best], best)
+
+
+def _decoded(recipe: Recipe, params: PyTree) -> Array:
+    return jax.vmap(partial(decode_group, recipe.param))(params)
 
 
 def _new_state(recipe: Recipe, params: PyTree) -> PyTree:
