@@ -97,8 +97,8 @@ def line(row: dict[str, Any]) -> str:
     apart = "random" if row["difference"] is None else f"{row['difference']:.0e}"
     low, high = row["spread"]
     return (
-        f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} | {row['jaxviz_s']:.3f} | {row['rival_s']:.3f} "
-        f"| {row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f}) | {row['compile_s']:.1f} | {apart} |"
+        f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} "
+        f"| {row['jaxviz_s']:.3f} | {row['rival_s']:.3f} | {row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f}) | {row['compile_s']:.1f} | {apart} |"
     )
 
 

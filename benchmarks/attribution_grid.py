@@ -33,16 +33,11 @@ def some_photos(folder: Path, count: int, size: int, seed: int) -> np.ndarray:
     return np.stack([jv.image.load(paths[i], size) for i in chosen])
 
 
-def own_options(method: str, size: int, samples: int | None) -> dict[str, Any]:
-    """Return what a method must be given, and a limit on how many samples it draws."""
+def fewer(method: str, samples: int | None) -> dict[str, Any]:
+    """Return a limit on how many samples a method draws, where it would draw more."""
     parameters = inspect.signature(METHODS[method]).parameters
-    options: dict[str, Any] = {}
-    if "mask" in parameters:  # parts of the image: an 8 x 8 board
-        rows = np.arange(size) * 8 // size
-        options["mask"] = rows[:, None] * 8 + rows
-    if samples is not None and "samples" in parameters and parameters["samples"].default > samples:
-        options["samples"] = samples
-    return options
+    much = samples is not None and "samples" in parameters and parameters["samples"].default > samples
+    return {"samples": samples} if much else {}
 
 
 def main() -> None:
@@ -64,7 +59,7 @@ def main() -> None:
     for method in arguments.methods.split(",") if arguments.methods else METHODS:
         begun = time.perf_counter()
         try:
-            made.append(jv.attribute(model, photos, method, **own_options(method, arguments.size, arguments.samples)))
+            made.append(jv.attribute(model, photos, method, **fewer(method, arguments.samples)))
         except jv.UnsupportedError as error:
             print(f"{method}: {error}")
             continue

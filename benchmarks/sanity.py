@@ -6,13 +6,12 @@ alike to the end, near 1, shows edges of the image and not what the network lear
 
     python benchmarks/sanity.py --photos imagenette/val --out sanity.md
 
-Options of a method, such as fewer masks, as JSON: --options '{"rise": {"masks": 500}}'.
+Options of a method, such as fewer masks, as JSON: --options '{"rise": {"samples": 500}}'.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import time
 from pathlib import Path
@@ -31,19 +30,6 @@ def photos(folder: Path, count: int, size: int) -> np.ndarray:
     if len(paths) < count:
         raise SystemExit(f"{folder} holds {len(paths)} photographs; --count asks for {count}.")
     return np.stack([jv.image.load(paths[i], size) for i in np.linspace(0, len(paths) - 1, count).astype(int)])
-
-
-def required_options(name: str, size: int) -> dict:
-    """Return what a method needs besides the images: a partition of the pixels into squares, for those that ablate by mask."""
-    needed = {
-        p.name
-        for p in inspect.signature(jv.attribution.METHODS[name]).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.default is p.empty
-    }
-    cell = max(1, size // 8)
-    rows = np.arange(size) // cell
-    squares = rows[:, None] * (rows[-1] + 1) + rows[None, :]
-    return {argument: squares for argument in needed if "mask" in argument or "group" in argument}
 
 
 def main() -> None:
@@ -67,8 +53,7 @@ def main() -> None:
     found, failed, stages = {}, {}, ()
     for name in args.methods:
         begun = time.perf_counter()
-        options = {**required_options(name, args.size), **args.options.get(name, {})}
-        made = jv.metrics.sanity_check(model, images, {name: options}, layers=layers, seed=args.seed)
+        made = jv.metrics.sanity_check(model, images, {name: args.options.get(name, {})}, layers=layers, seed=args.seed)
         stages, found, failed = made.layers, {**found, **made.found}, {**failed, **made.failed}
         print(f"{name}: {time.perf_counter() - begun:.1f} s", flush=True)
     table = jv.metrics.SanityCheck(stages, found, failed).markdown(args.limit)

@@ -148,7 +148,7 @@ def feature_ablation(
     images: ArrayLike,
     target: AsTarget = None,
     *,
-    mask: ArrayLike,
+    mask: ArrayLike | None = None,
     baseline: Baseline = "mean",
     **run: Unpack[RunOptions],
 ) -> Attribution:
@@ -162,7 +162,7 @@ def feature_ablation(
         images: float32 (N, H, W, C) in [0, 1].
         target: what is explained, see `attribute`.
         mask: whole numbers that name the parts: (H, W) for all images, (N, H, W) for each its own, or with channels,
-            (H, W, C) or (N, H, W, C), where a part may be in some channels only.
+            (H, W, C) or (N, H, W, C), where a part may be in some channels only. A board of 8 x 8 fields unless given.
         baseline: what stands in the place of a part, see `attribute`.
         **run: see `jaxviz.engine.RunOptions`.
 
@@ -175,6 +175,7 @@ def feature_ablation(
         ArgumentError: images, target, mask or baseline that do not fit.
     """
     images = model.check_images(images)
+    mask = _board(images.shape[1], images.shape[2]) if mask is None else np.asarray(mask)
     groups, count, by_channel = _groups(mask, tuple(images.shape))
     made, index = as_target(model, target, images)
     items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index, "groups": groups}
@@ -188,7 +189,7 @@ def feature_ablation(
         made,
         found,
         spatial=not by_channel,
-        settings={"mask": np.asarray(mask), "baseline": baseline},
+        settings={"mask": mask, "baseline": baseline},
         extra=_extra(made, told, "part", (count,)),
     )
 
@@ -239,6 +240,11 @@ def _covers(length: int, window: int, stride: int, count: int) -> np.ndarray:
     """Return which places along a side which windows cover, float64 (count, length), 0 or 1."""
     begin, place = np.arange(count)[:, None] * stride, np.arange(length)
     return ((place >= begin) & (place < begin + window)).astype(np.float64)
+
+
+def _board(h: int, w: int) -> np.ndarray:
+    """Return 8 x 8 fields numbered in row-major order, int (h, w)."""
+    return np.arange(h)[:, None] * 8 // h * 8 + np.arange(w)[None] * 8 // w
 
 
 def _groups(mask: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, int, bool]:
