@@ -96,10 +96,9 @@ HEAD = "| network | method | images | rival | jaxviz, s | rival, s | times faste
 def line(row: dict[str, Any]) -> str:
     apart = "random" if row["difference"] is None else f"{row['difference']:.0e}"
     low, high = row["spread"]
-    return (
-        f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} "
-        f"| {row['jaxviz_s']:.3f} | {row['rival_s']:.3f} | {row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f}) | {row['compile_s']:.1f} | {apart} |"
-    )
+    faster = f"{row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f})"
+    seconds = f"{row['jaxviz_s']:.3f} | {row['rival_s']:.3f} | {faster} | {row['compile_s']:.1f}"
+    return f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} | {seconds} | {apart} |"
 
 
 def main() -> None:
