@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from jaxviz.result import versions
 FORMAT, KIND = 1, "attribute"
 INDEX, IMAGES, MAPS, PHOTO = "index.json", "images", "maps.npz", "photo.png"
 HINT = "What is finished is kept: the same command again continues."
-ROWS = 32  # of the contact sheet at most
+ROWS = 32  # images of the contact sheet at most
+ACROSS = 12  # pictures beside each other there, where one image has fewer
 
 
 class Album:
@@ -147,11 +149,18 @@ class Album:
         first = abouts[names[0]]
         captions = [about["captions"] for about in abouts.values()]
         bars = {bar[0]: plot.Bar(*bar) for about in abouts.values() for bar in about["bars"]}
+        # With few methods several images stand beside each other, as evenly as it goes; what stays empty is white.
+        beside = min(len(rows), max(1, ACROSS // len(first["columns"])))
+        lines = -(-len(rows) // beside)
+        beside = -(-len(rows) // lines)
+        rows += [[np.full_like(rows[0][0], 255)] * len(first["columns"])] * (lines * beside - len(rows))
+        captions += [[""] * len(first["columns"])] * (len(rows) - len(captions))
+        groups = [tuple(group) for group in first["groups"]] or [("", len(first["columns"]))]
         return plot.table(
-            rows,
-            columns=first["columns"],
-            captions=captions if any(map(any, captions)) else (),
-            groups=[tuple(group) for group in first["groups"]],
+            [list(chain(*rows[i::lines])) for i in range(lines)],
+            columns=first["columns"] * beside,
+            captions=[list(chain(*captions[i::lines])) for i in range(lines)] if any(map(any, captions)) else (),
+            groups=groups * beside if beside > 1 or first["groups"] else (),
             bars=list(bars.values()),
             title=f"The first {ROWS} of {len(names)} images" if len(names) > ROWS else None,
             tile=min(128, max(96, rows[0][0].shape[0])),

@@ -71,6 +71,8 @@ def test_it_writes_what_the_library_computes(run, tmp_path: Path) -> None:
     picture = np.asarray(Image.open(out / "images" / "p3" / "saliency.png")).astype(int)
     assert np.abs(picture - shown[3]).max() <= 1
     assert np.asarray(Image.open(out / "images" / "p3" / "photo.png")).shape == (16, 16, 3)
+    wide, high = Image.open(out / "contact_sheet.png").size
+    assert wide > 2 * high, "two rows of three images, each of three pictures"
     assert all((out / file).is_file() for entry in index(out)["images"] for file in entry["files"])
     assert {p.name for p in out.iterdir()} == {"run.json", "images", "index.json", "contact_sheet.png"}
 
