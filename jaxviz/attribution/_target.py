@@ -149,7 +149,7 @@ def as_target(model: Model, target: AsTarget, images: ArrayLike) -> tuple[Target
         try:
             target = model.class_index(target)
         except UnitError:
-            target = objectives.parse(target)
+            return _objective(model, objectives.parse(target), size, single=True), None
     if isinstance(target, Objective):
         return _objective(model, target, size), None
     if callable(target):
@@ -192,10 +192,13 @@ def _classes(model: Model, target: Any) -> np.ndarray:
     return given.astype(np.int32)
 
 
-def _objective(model: Model, objective: Objective, size: tuple[int, int]) -> Target:
+def _objective(model: Model, objective: Objective, size: tuple[int, int], *, single: bool = False) -> Target:
+    """Return the target; `single`: a list of one unit, as strings always make, is one target without an axis of its own."""
     bound = objective.bind(model, size)
     each, rest = objectives.partition(bound)
     many = bool(jax.tree.leaves(each))
+    if single and objectives.count(bound) == 1:
+        each, many = jax.tree.map(lambda leaf: leaf[0], each), False
     seen: dict[str, Array] = {}
     reference = bound.reference()
     if reference is not None:

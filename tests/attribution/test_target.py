@@ -87,6 +87,9 @@ def test_objectives() -> None:
     alone = attribution.saliency(MODEL, IMAGES, jv.channel("relu_1", 3))
     assert alone.maps.shape == (4, 16, 16, 3) and alone.classes is None
     np.testing.assert_allclose(many.maps[:, 1], alone.maps, atol=1e-6)
+    in_words = attribution.saliency(MODEL, IMAGES, "relu_1:3")
+    np.testing.assert_allclose(in_words.maps, alone.maps, atol=1e-6)
+    assert in_words.targets[0] == "relu_1:3"
     weighted = jv.channel("relu_1", 3) - 0.5 * jv.channel("relu", 2)
     np.testing.assert_allclose(
         values(weighted)[0][:, 0], acts[..., 3].mean((1, 2)) - 0.5 * _channel("relu", 2), rtol=1e-4, atol=1e-6
