@@ -25,7 +25,7 @@ def test_infidelity_is_captums(normalise: bool, multiplied: bool) -> None:
     from captum.attr import InputXGradient, Saliency
     from captum.metrics import infidelity, infidelity_perturb_func_decorator
 
-    module, model = pair("resnet18")
+    module, model = pair("vgg11", head=64)
     x, classes = images(2, 40, 40, 3), [3, 7]
     taken = np.random.default_rng(3).normal(size=(6, 2, 40, 40, 3)).astype(np.float32) * 0.05
     # Captum asks for all samples of the first image, then of the second.

@@ -82,7 +82,7 @@ def test_road_is_pgcs() -> None:
     )
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-    module, model = pair("resnet18")
+    module, model = pair("vgg11", head=64)
     x, shares, classes = images(2, 45, 45, 3), (0.25, 0.6, 0.9), [3, 7]
     ndimage = pytest.importorskip("scipy.ndimage")
     maps = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=(2, 45, 45)), (0, 4, 4)).astype(np.float32)
