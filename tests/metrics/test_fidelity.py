@@ -25,7 +25,7 @@ def test_infidelity_is_captums(normalise: bool, multiplied: bool) -> None:
     from captum.attr import InputXGradient, Saliency
     from captum.metrics import infidelity, infidelity_perturb_func_decorator
 
-    module, model = pair("resnet18")
+    module, model = pair("vgg11", head=64)
     x, classes = images(2, 40, 40, 3), [3, 7]
     taken = np.random.default_rng(3).normal(size=(6, 2, 40, 40, 3)).astype(np.float32) * 0.05
     # Captum asks for all samples of the first image, then of the second.
@@ -111,7 +111,6 @@ def test_completeness_of_a_linear_network_is_perfect_fidelity() -> None:
     doubled = np.asarray(jv.attribution.saliency(model, x, 0).maps) * 2
     assert (metrics.infidelity(model, x, doubled, 0) > 0.1 * scale).all()
     assert (metrics.infidelity(model, x, doubled, 0, normalise=True) < 1e-5 * scale).all()
-    assert (metrics.max_sensitivity(model, x, "saliency", 0) < 1e-5).all()
     places = jv.attribution.input_x_gradient(model, x, 0).reduce("sum")  # a map without colours, of squares as good
     assert (metrics.infidelity(model, x, places) < 1e-6 * scale).all()
 
