@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 from collections.abc import Sequence
@@ -29,14 +30,21 @@ def pgc():
     return pytest.importorskip("pytorch_grad_cam")
 
 
-def pgc_map(name: str, module, path: str | list[str], images: np.ndarray, classes, **options) -> np.ndarray:
-    """Return the map (N, H, W) that the class `name` of pytorch-grad-cam makes, of one class for each image."""
+def pgc_map(name: str, module, path: str | list[str], images: np.ndarray, classes, *, double: bool = False) -> np.ndarray:
+    """Return the map (N, H, W) that the class `name` of pytorch-grad-cam makes, of one class for each image.
+
+    Args:
+        name, module, path: its class, the network, the paths of layers.
+        images, classes: ours.
+        double: compute with 64 bits, where what it subtracts is not known well enough with 32.
+    """
     pgc()
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+    module, x = (copy.deepcopy(module).double(), normalised(images).double()) if double else (module, normalised(images))
     layers = [module.get_submodule(one) for one in ([path] if isinstance(path, str) else path)]
-    with getattr(importlib.import_module("pytorch_grad_cam"), name)(module, layers, **options) as made:
-        return made(normalised(images), [ClassifierOutputTarget(int(c)) for c in classes])
+    with getattr(importlib.import_module("pytorch_grad_cam"), name)(module, layers) as made:
+        return made(x, [ClassifierOutputTarget(int(c)) for c in classes])
 
 
 def pgc_raw_maps(names: Sequence[str], module, path: str, images: np.ndarray, classes) -> dict[str, np.ndarray]:

@@ -48,10 +48,10 @@ def test_a_map_that_is_the_same_everywhere_is_blank() -> None:
 @pytest.mark.parametrize(
     "name, head, layer, path",
     [
-        ("resnet18", None, "layer4", "layer4.1"),
-        ("resnet50", None, "layer1", "layer1.2"),
+        ("resnet18", None, "layer1", "layer1.1"),  # 256 positions, 64 channels
+        ("resnet50", None, "layer3", "layer3.5"),  # 16 positions, 1024 channels
         ("vgg16", 64, "features.30", "features.30"),
-        ("vgg16_bn", 64, "features.13", "features.13"),
+        ("vgg16_bn", 64, "features.33", "features.33"),
     ],
 )
 def test_equal_to_pgc_up_to_its_sign(name: str, head: int | None, layer: str, path: str) -> None:
