@@ -17,6 +17,7 @@ from jaxviz.models._taps import Tap as Tap
 from jaxviz.models._taps import activations as activations
 from jaxviz.models._taps import calls_through_ops as calls_through_ops
 from jaxviz.models._taps import forward as forward
+from jaxviz.models._taps import is_normalised as is_normalised
 from jaxviz.models._taps import no_tap as no_tap
 from jaxviz.models._taps import perturbed as perturbed
 from jaxviz.models._taps import scope as scope

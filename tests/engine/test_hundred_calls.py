@@ -62,7 +62,9 @@ def main() -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
 def test_a_hundred_calls() -> None:
     """In a process of its own, so that nothing that ran before can be taken for a leak or hide one."""
-    done = subprocess.run([sys.executable, "-m", "tests.engine.test_hundred_calls"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.engine.test_hundred_calls"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     early, late, leaking = json.loads(done.stdout.splitlines()[-1])
     assert late["programs"] == early["programs"]
