@@ -19,7 +19,7 @@ from jaxviz._errors import ArgumentError
 from jaxviz._static import as_static, as_tree
 from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.engine import Progress, Recipe, Stage, Unit
-from jaxviz.models import Model, calls_through_ops, from_function
+from jaxviz.models import Model, calls_through_ops, from_function, is_normalised
 from jaxviz.objectives import Objective
 from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param, fourier
@@ -98,7 +98,7 @@ def iter_visualize(
     transforms: Transform | Sequence[Transform] | None = None,
     regularizers: Regularizer | Sequence[Regularizer] = (),
     optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
-    learning_rate: float | ArrayLike = 0.01,
+    learning_rate: float | ArrayLike | None = None,
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     samples: int = 1,
@@ -131,7 +131,8 @@ def iter_visualize(
         regularizers: subtracted from the objective; they see the untransformed image.
         optimizer: a factory `learning_rate -> optax.GradientTransformation`, such as `optax.adam`, `optax.sgd` or a
             `functools.partial` of one. The learning rate is data, so another one does not recompile.
-        learning_rate: passed to the factory.
+        learning_rate: passed to the factory. None for what was found best for networks like this one: 0.02 without batch
+            normalisation (VGG), 0.01 with it (VGG-BN, ResNet), and for those that do not use `ops`.
         steps: of gradient ascent.
         size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
         samples: images per unit, each from its own random start.
@@ -141,8 +142,8 @@ def iter_visualize(
         restarts: starts per unit; the group of samples with the highest mean score is kept. The first is what 1 gives.
         views: random transforms of each image at a step, of which the objective is the mean.
         snapshots: numbers of steps after which the images are kept in `Result.snapshots`, such as `range(8, 257, 8)`.
-        transparency: give images a fourth channel, an opacity that shows what the objective asked for: the sum over all steps of
-            |gradient| of each pixel, opaque from its 80th percentile on (MACO's). `scores` are of the opaque images.
+        transparency: give images a fourth channel, an opacity that shows what the objective asked for: the sum over all steps
+            of |gradient| of each pixel, opaque from its 80th percentile on (MACO's). `scores` are of the opaque images.
         ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient;
             `jv.ops.EXACT` for the exact gradient only, `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
@@ -170,6 +171,7 @@ def iter_visualize(
     if not isinstance(param, Param):
         param = param()
     many = objective if isinstance(objective, list | tuple) else [objective]
+    learning_rate = default_learning_rate(model) if learning_rate is None else learning_rate
     bound = [objectives.as_objective(one).bind(model, (height, width)) for one in many]  # every error before the first step
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
@@ -241,6 +243,11 @@ def iter_visualize(
                 yield Result(**arrays, labels=names, settings=details[number])
         if store is not None:
             store.finish()
+
+
+def default_learning_rate(model: Model) -> float:
+    """Return the learning rate for a network's family of architectures, by `benchmarks/defaults.py`."""
+    return 0.02 if is_normalised(model) is False else 0.01
 
 
 def _identity(model: Model, made: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,35 @@ def save(path: StrPath, image: ArrayLike) -> Path:
         raise ImageError(f"Cannot write the image '{path}': {error}") from error
 
 
+def save_animation(path: StrPath, images: ArrayLike, *, seconds: float = 0.1) -> Path:
+    """Write images one after the other as an animated GIF, such as an image's way: `result.snapshots[0, 0]`.
+
+    Args:
+        path: Where the file goes; `.gif`, `.webp` or `.png`.
+        images: (T, H, W, 3), (T, H, W, 1) or (T, H, W, 4), T at least 1; floats in [0, 1], or uint8. Opacity is put on white.
+        seconds: How long each is shown, above 0.
+
+    Returns:
+        The path.
+
+    Raises:
+        ArgumentError: Another shape, or no time.
+        ImageError: Another suffix, or a file that cannot be written.
+    """
+    path, array = Path(path), np.asarray(images)
+    if array.ndim != 4 or not len(array) or not seconds > 0:
+        raise ArgumentError(f"Expected images (T, H, W, C) and seconds above 0; got shape {array.shape} and {seconds!r}.")
+    kind = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}.get(path.suffix.lower())
+    if kind is None:
+        raise ImageError(f"Cannot write the animation '{path}': unknown suffix '{path.suffix}'; use .gif.")
+    first, *rest = [_rgb_or_float(to_pillow(one)) for one in array]
+    options = {"save_all": True, "append_images": rest, "duration": round(1000 * seconds), "loop": 0}
+    try:
+        return write_atomically(path, lambda file: first.save(file, format=kind, **options))
+    except (OSError, ValueError) as error:
+        raise ImageError(f"Cannot write the animation '{path}': {error}") from error
+
+
 def to_pillow(image: ArrayLike) -> Image.Image:
     """Return one image (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) as an 8-bit Pillow image (`RGB`, `RGBA`, or `L` for grey)."""
     array = to_uint8(image)

@@ -111,7 +111,7 @@ def check_all(
 
 
 def check_run(model: jv.Model, variants: Sequence[Any], *, objective: Any = None, name: str = "", **options: Any) -> jv.Result:
-    """What runs in the engine: a chunk of all units equals one at a time on each of two devices; nothing compiles anew; it rises.
+    """In the engine: a chunk of all units equals one at a time on each of two devices, nothing compiles anew, and it rises.
 
     `variants` are the objectives, or with `name`, the values of that option of `visualize` for an objective.
     """

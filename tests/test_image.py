@@ -227,3 +227,17 @@ def test_images_without_three_axes_are_refused() -> None:
             function(np.zeros((4, 4), np.float32), 2)
     with pytest.raises(ArgumentError, match="Unknown method 'cubic'"):
         image.resize(np.zeros((4, 4, 1), np.float32), 2, "cubic")  # type: ignore[arg-type]
+
+
+def test_an_animation_has_every_image(tmp_path):
+    images = np.stack([np.full((6, 5, 3), value, np.float32) for value in (0.0, 0.5, 1.0)])
+    with Image.open(image.save_animation(tmp_path / "way.gif", images, seconds=0.2)) as file:
+        assert file.n_frames == 3 and file.info["duration"] == 200 and file.info["loop"] == 0
+        for number, wanted in enumerate((0, 128, 255)):
+            file.seek(number)
+            np.testing.assert_allclose(np.asarray(file.convert("RGB")), wanted, atol=2)
+    for wrong in (images[0], images[:0]):
+        with pytest.raises(ArgumentError, match="T, H, W, C"):
+            image.save_animation(tmp_path / "way.gif", wrong)
+    with pytest.raises(ImageError, match="gif"):
+        image.save_animation(tmp_path / "way.mp4", images)

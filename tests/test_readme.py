@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ast
 import re
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from flax import nnx
 
+import jaxviz as jv
+from jaxviz.models import Model, from_module
+from jaxviz.models._layers import Conv, Linear, around, both
 from jaxviz.models._load import BUNDLED
+from jaxviz.models._taps import no_tap
+from jaxviz.ops import EXACT
 from tests.tiny import random_images
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +28,10 @@ RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream")
 
 
 class Small(ast.NodeTransformer):
-    """Two steps and small images where the README leaves them to the defaults."""
+    """Two steps, small images and no transforms where the README leaves them to the defaults."""
+
+    def __init__(self, plain: bool) -> None:
+        self._plain = plain
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
@@ -28,7 +39,39 @@ class Small(ast.NodeTransformer):
         if isinstance(node.func, ast.Attribute) and node.func.attr in RUNS and "steps" not in given:
             for name, value in (("steps", 2), ("size", 32)):
                 node.keywords += [] if name in given else [ast.keyword(name, ast.Constant(value))]
+        if self._plain and isinstance(node.func, ast.Attribute) and node.func.attr in ("visualize", "caricature", "accentuate"):
+            node.keywords += [] if "transforms" in given else [ast.keyword("transforms", ast.Tuple([], ast.Load()))]
         return node
+
+
+WIDTHS = {"conv1": 64, "layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
+
+
+class Alike(nnx.Module):
+    """The layers of the bundled network by name and number of channels, each a single convolution: it compiles at once."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        widths = [3, *WIDTHS.values()]
+        self.convs = nnx.List([Conv(a, b, both(3), stride=both(2), padding=around(1), rngs=rngs) for a, b in pairwise(widths)])
+        self.fc = Linear(512, 10, rngs=rngs)
+
+    def __call__(self, x, *, tap=no_tap, ops=EXACT):
+        for name, conv in zip(WIDTHS, self.convs, strict=True):
+            x = tap(name, ops.relu(conv(x, ops)))
+        return tap("fc", self.fc(x.mean((1, 2)), ops))
+
+
+def alike(model: Model) -> Model:
+    """Return a stand-in for the bundled network."""
+    mean, std = np.asarray(model.mean), np.asarray(model.std)
+    names, size = model.class_names, model.input_size
+    return from_module(Alike(nnx.Rngs(0)), mean=mean, std=std, class_names=names, input_size=size)
+
+
+def test_the_stand_in_has_the_channels_of_the_bundled_network():
+    model = jv.load()
+    for name, channels in WIDTHS.items():
+        assert model.layers()[name].channels == alike(model).layers()[name].channels == channels
 
 
 def test_the_first_block_is_two_commands():
@@ -44,10 +87,12 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"probes": random_images(3, 512) - 0.5, "photos": random_images(2, 40, 30, 3)}
     assert len(BLOCKS) >= 5
-    for block in BLOCKS:
+    for number, block in enumerate(BLOCKS):
+        if number == 1:  # the first runs on the bundled network itself
+            names["model"] = alike(names["model"])  # type: ignore[arg-type]
         small = re.sub(r"steps=\d+", "steps=2", block)
         small = re.sub(r"\(8, 2, 64\)", "(8, 2, 2)", small)
-        tree = ast.fix_missing_locations(Small().visit(ast.parse(small)))
+        tree = ast.fix_missing_locations(Small(plain=number > 0).visit(ast.parse(small)))
         exec(compile(tree, "README.md", "exec"), names)
     result = names["result"]
     assert result.images.shape == (8, 2, 128, 128, 3)  # type: ignore[attr-defined]

@@ -33,6 +33,9 @@ Samples = Annotated[int, typer.Option(min=1, help="Images per unit, each from it
 Steps = Annotated[int, typer.Option(min=0, help="Steps of gradient ascent.")]
 SizeText = Annotated[str | None, typer.Option(metavar="N|HxW", help="Image size in pixels; the network's own if not given.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same images.")]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Step size of the optimiser; chosen for the kind of network if not given.")
+]
 ParamText = Annotated[
     str,
     typer.Option("--param", metavar="PARAM", help="Of the image: fourier, 'fourier(decay=1)', pixel, maco, ..."),

@@ -36,7 +36,7 @@ def visualize(
     steps: options.Steps = 256,
     size: options.SizeText = None,
     seed: options.Seed = 0,
-    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.01,
+    learning_rate: options.LearningRate = None,
     optimizer: options.OptimizerText = "adam",
     param: options.ParamText = "fourier",
     transforms: options.TransformsText = "standard",
@@ -49,6 +49,9 @@ def visualize(
     snapshots: Annotated[
         str | None, typer.Option(metavar="STEPS", help="Keep the images after these steps, such as 8,16,32, in result.npz.")
     ] = None,
+    transparency: Annotated[
+        bool, typer.Option("--transparency", help="Opacity where the objective asked for something, as MACO's pictures have.")
+    ] = False,
     gradient: Annotated[
         options.Gradient, typer.Option(help="redirected wakes silent units, relaxed also softens max pooling, exact is exact.")
     ] = options.Gradient.redirected,
@@ -90,6 +93,7 @@ def visualize(
         "optimizer": options.read_optimizer(optimizer),
         "scales": int(factors[0]) if len(factors) == 1 and factors[0] == int(factors[0]) else factors,
         "snapshots": [int(step) for step in options.read_numbers(snapshots)],
+        "transparency": transparency,
         "ops": gradient.ops(),
         "start": None if start is None else jaxviz.image.load(start),
         "precision": precision.value_or_none(),

@@ -104,6 +104,29 @@ def calls_through_ops(model: Model) -> bool:
     return takes(jax.eval_shape(lambda state: nnx.merge(model.graphdef, state), model.state), "ops")
 
 
+def is_normalised(model: Model) -> bool | None:
+    """Say whether the network has batch normalisation; None where it does not take its operations from an `ops` table."""
+    if not calls_through_ops(model):
+        return None
+    leaves, treedef = jax.tree.flatten(model.state)
+    avals = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return _is_normalised(model.graphdef, treedef, avals, (1, *model.input_size, model.in_channels))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, ...]) -> bool:
+    seen: list[Array] = []
+
+    def batch_norm(x: Array, *arguments: Any, **options: Any) -> Array:
+        seen.append(x)
+        return EXACT.batch_norm(x, *arguments, **options)
+
+    state = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
+    ops = dataclasses.replace(EXACT, batch_norm=batch_norm)
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), state, jax.ShapeDtypeStruct(shape, "float32"))
+    return bool(seen)
+
+
 def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
     leaves, treedef = jax.tree.flatten(model.state)

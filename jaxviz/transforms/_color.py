@@ -127,8 +127,8 @@ def _grey(image: Array) -> Array:
 
 def _turn_hue(image: Array, turn: Array) -> Array:
     """Turn the hue of an RGB image by a part of the circle, keeping the largest and the smallest value of each pixel."""
-    # A product with the identity, which no compiler fuses with what is before: fused with brightness or contrast, saturation, and
-    # the gradient of a network, jaxlib 0.10.2 on CPU took the wrong sector in a seventh of the pixels.
+    # A product with the identity, which no compiler fuses with what is before: fused with brightness or contrast, saturation,
+    # and the gradient of a network, jaxlib 0.10.2 on CPU took the wrong sector in a seventh of the pixels.
     image = jnp.einsum("hwc,cd->hwd", image, np.eye(3, dtype=np.float32), precision="highest")
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     high = jnp.maximum(jnp.maximum(red, green), blue)

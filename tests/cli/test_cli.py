@@ -77,7 +77,20 @@ def test_options_reach_the_library(run, tmp_path: Path, monkeypatch: pytest.Monk
     out = tmp_path / "out"
     given = ("--param", "pixel", "--learning-rate", "0.5", "--regularizer", "l2=0.25", "--regularizer", "total_variation=1e-3")
     more = ("--precision", "highest", "--chunk", "1", "--weights", "w.pth", "--class-names", names)
-    done = run("visualize", "tiny", "conv1:0-1", "--out", out, "--quiet", *given, *more, *QUICK[:2], "--size", "12x16")
+    done = run(
+        "visualize",
+        "tiny",
+        "conv1:0-1",
+        "--out",
+        out,
+        "--quiet",
+        *given,
+        *more,
+        *QUICK[:2],
+        "--size",
+        "12x16",
+        "--transparency",
+    )
     assert done.exit_code == 0 and done.output == ""
     assert run.asked == [("tiny", {"weights": "w.pth", "class_names": ["one", "two"], "progress": False})]
     assert seen["learning_rate"] == 0.5 and seen["precision"] == "highest" and seen["chunk"] == 1 and seen["size"] == (12, 16)
@@ -86,7 +99,7 @@ def test_options_reach_the_library(run, tmp_path: Path, monkeypatch: pytest.Monk
         type(jaxviz.regularizers.total_variation(1.0)),
     ]
     assert isinstance(seen["param"], jaxviz.param.Pixel) and len(seen["transforms"].parts) == 5
-    assert load_result(out).images.shape == (2, 1, 12, 16, 3)
+    assert load_result(out).images.shape == (2, 1, 12, 16, 4)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_one_process_continues_what_two_began(tmp_path: Path) -> None:
     before = {path.name for path in (out / "parts").glob("0-*.npz")}
     assert len(before) < 8 and json.loads((out / "run.json").read_text())["identity"]["steps"] == 500
     seen: list[int] = []
-    options = {"steps": 500, "size": 16, "learning_rate": 0.01, "param": jv.param.fourier}
+    options = {"steps": 500, "size": 16, "param": jv.param.fourier}
     result = jv.visualize(tiny_model(), list(TARGETS), out=out, progress=lambda p: seen.append(p.step), chunk=2, **options)
     expected = jv.visualize(tiny_model(), list(TARGETS), **options)
     np.testing.assert_allclose(result.images, expected.images, atol=1e-3)

@@ -125,7 +125,7 @@ def code_b(acts, images):
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"steps": 5}, "steps is 4 there and 5 here"),
-        ({"learning_rate": 0.05}, "learning_rate is 0.01 there and 0.05 here"),
+        ({"learning_rate": 0.05}, "learning_rate is 0.02 there and 0.05 here"),
         ({"size": 20}, "size"),
         ({"samples": 1}, "samples is 2 there and 1 here"),
         ({"precision": "highest"}, "precision is None there and highest here"),
