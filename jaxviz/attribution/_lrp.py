@@ -115,8 +115,9 @@ def lrp(
             `jaxviz.ops.epsilon_rule`, `gamma_rule`, `z_plus_rule`, `alpha_beta_rule`, `z_box_rule` and `flat_rule`.
         epsilon, gamma, alpha, beta: of the rules that are named; data, so that another value compiles nothing again.
         bias: what becomes of the relevance that belongs to a bias or to the shift of a normalisation. `"share"`: the inputs of
-            its operation get it, in proportion to the magnitude of their own shares, so that the map's sum is the score.
-            `"absorb"`, as published and in the peers: it stays there, and `extra["absorbed"]` says how much it is.
+            its operation get it, in proportion to the magnitude of their own shares, so that the map's sum is the score; only
+            where all of them are 0 it stays. `"absorb"`, as published and in the peers: it stays there, and
+            `extra["absorbed"]` says how much it is.
         residual: how a sum x + y that closes a residual block shares. `"contribution"`: x / (x + y) and y / (x + y), as
             everywhere else; `"magnitude"`: |x| / (|x| + |y|) and |y| / (|x| + |y|) (Otsuki et al., 2024), which lets nothing
             cancel and makes smoother maps.

@@ -105,18 +105,28 @@ def _ruled_backward(product: Product, nonnegative: bool, share: bool, residual: 
         b_up, b_down = jnp.maximum(bias, 0), jnp.minimum(bias, 0)
         a, b = rule.coefficients(z, positive + b_up, negative + b_down, bias)
         if share:
-            lost = b_up * a + b_down * b
-            size_a, size_b = jnp.abs(a), jnp.abs(b)
-            total = size_a * positive - size_b * negative
-            heavy = total > 1e-6 * jnp.abs(lost)  # where hardly any input contributes, there is nobody to share with
-            more = jnp.where(heavy, lost / jnp.where(heavy, total, 1), 0)
-            a, b = a + more * size_a, b - more * size_b
+            a, b = _with_bias(a, b, positive, negative, b_up * a + b_down * b)
         a, b = a * c, b * c
         found = back(kernel, x, b) + back(up, x, a - b)
         if not simple:
             found = jnp.where(x > 0, found, jnp.where(x < 0, back(kernel, x, a) + back(up, x, b - a), 0))
     absorbed = _per_image(z * c) - _per_image(x * found)
     return None, found, None, None, None, absorbed
+
+
+def _with_bias(a: Array, b: Array, positive: Array, negative: Array, lost: Array) -> tuple[Array, Array]:
+    """Return a rule's coefficients with the share of the bias, `lost`, given to the inputs.
+
+    In proportion to the magnitude of each one's own share; where none has one, of its contribution; where no input contributes
+    anything to speak of, nobody gets it.
+    """
+    own = jnp.abs(a), jnp.abs(b)
+    any_share = own[0] * positive - own[1] * negative > 1e-6 * jnp.abs(lost)
+    size_a, size_b = (jnp.where(any_share, size, 1) for size in own)
+    total = size_a * positive - size_b * negative
+    heavy = total > 1e-6 * jnp.abs(lost)
+    more = jnp.where(heavy, lost / jnp.where(heavy, total, 1), 0)
+    return a + more * size_a, b - more * size_b
 
 
 _ruled.defvjp(_ruled_forward, _ruled_backward)

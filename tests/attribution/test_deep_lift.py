@@ -21,7 +21,7 @@ from tests.tiny import random_images, tiny_model
 
 @pytest.mark.parametrize("baseline", ["mean", "black", "blur", "images"])
 def test_contributions_add_up_on_a_resnet(baseline):
-    baseline = random_images(2, 48, 48, 3, seed=5) if baseline == "images" else baseline
+    baseline = random_images(2, 32, 32, 3, seed=5) if baseline == "images" else baseline
     found = deep_lift(RESNET, IMAGES, [[0, 3]], baseline=baseline)
     change = found.scores - found.extra["baseline_scores"]
     assert np.abs(change).min() > 0.01
@@ -42,10 +42,10 @@ def test_contributions_add_up_on_a_resnet(baseline):
 
 
 def test_targets_in_the_middle_and_not_linear_ones():
-    for target in (jv.channel("layer3", [3, 5]), probability([[0, 1]])):
+    for target in (jv.channel("layer1", [3, 5]), probability([[0, 1]])):
         found = deep_lift(RESNET, IMAGES, target, baseline="black")
         change = found.scores - found.extra["baseline_scores"]
-        assert found.maps.shape == (2, 2, 48, 48, 3) and np.abs(change).min() > 1e-4
+        assert found.maps.shape == (2, 2, 32, 32, 3) and np.abs(change).min() > 1e-4
         assert relative(found.delta, change) < 1e-3
     one = deep_lift(RESNET, IMAGES, probability(1), baseline="black")
     np.testing.assert_allclose(one.maps, found.maps[:, 1], atol=1e-5 * np.abs(one.maps).max())
@@ -134,8 +134,8 @@ def test_costs_one_forward_and_one_backward_pass_and_the_baseline():
     from jaxviz.attribution._deep_lift import DeepLift
     from jaxviz.attribution._target import ClassTarget
 
-    x = random_images(8, 48, 48, 3)
-    program = DeepLift(RESNET.bare(), ClassTarget(False), jnp.zeros((1, 48, 48, 3)), True)
+    x = random_images(8, 32, 32, 3)
+    program = DeepLift(RESNET.bare(), ClassTarget(False), jnp.zeros((1, 32, 32, 3)), True)
     items = {"images": x, "index": np.zeros((8, 1), np.int32)}
     flops = jax.jit(lambda p, i: p(i)).lower(program, items).cost_analysis()["flops"]
     forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), x).cost_analysis()["flops"]
@@ -147,7 +147,7 @@ def test_lowers_everywhere():
     from jaxviz.attribution._target import ClassTarget
     from tests.contracts import check_lowers
 
-    program = DeepLift(RESNET.bare(), ClassTarget(True), jnp.zeros((1, 48, 48, 3)), True)
+    program = DeepLift(RESNET.bare(), ClassTarget(True), jnp.zeros((1, 32, 32, 3)), True)
     check_lowers(lambda p, i: p(i), program, {"images": IMAGES, "index": np.zeros((2, 2), np.int32)}, gradient=False)
 
 

@@ -108,7 +108,7 @@ def test_units_in_the_middle_against_a_network_cut_by_hand(rule, ours):
     theirs = gradient(cut, x, lambda acts: acts[:, 7].mean((1, 2)))
     reference.assert_close(ours(model, x, jv.channel("layer3", 7)).maps, theirs, "a channel of layer3")
     theirs = gradient(cut[:6], x, lambda acts: acts[:, 5, 3, 2])
-    found = ours(model, x, jv.neuron("layer2", 5, position=(3, 2)))
+    found = ours(model, x, jv.neuron("layer2", 5, y=3, x=2))
     reference.assert_close(found.maps, theirs, "a unit of layer2")
 
     module, model = reference.pair("vgg16", 64)
@@ -148,7 +148,7 @@ def test_k_targets_share_one_forward_pass(ops):
 def test_k_targets_are_what_each_is_alone():
     for method in (saliency, guided_backprop, deconvnet):
         many = method(RESNET, IMAGES, [[1, 4], [0, 4]])
-        assert many.maps.shape == (2, 2, 48, 48, 3) and many.classes.tolist() == [[1, 4], [0, 4]]
+        assert many.maps.shape == (2, 2, 32, 32, 3) and many.classes.tolist() == [[1, 4], [0, 4]]
         for k, classes in enumerate(([1, 0], 4)):
             alone = method(RESNET, IMAGES, classes)
             np.testing.assert_allclose(many.maps[:, k], alone.maps, atol=1e-6 * np.abs(alone.maps).max())
