@@ -127,7 +127,7 @@ def test_the_class_is_that_of_the_clean_image() -> None:
 
 def test_chunks_and_company_change_nothing() -> None:
     whole = vargrad(TINY, X, [[0, 4]], samples=20, chunk=60, ids=IDS)
-    for chunk in (1, 7, 24):
+    for chunk in (7, 24):
         found = vargrad(TINY, X, [[0, 4]], samples=20, chunk=chunk, ids=IDS)
         assert np.abs(found.maps - whole.maps).max() <= 1e-6 * np.abs(whole.maps).max()
     alone = vargrad(TINY, X[2:], [[0, 4]], samples=20, ids=IDS[2:])

@@ -40,7 +40,7 @@ def loop(model, x: np.ndarray, target: int, masks: np.ndarray, base: float) -> t
 def test_equals_a_loop() -> None:
     masks = masks_of(40, IDS)
     by_masks, by_expectation = loop(TINY, X, 2, masks, 0.0)
-    options = {"samples": 40, "baseline": "black", "ids": IDS}
+    options = {"samples": 40, "baseline": "black", "ids": IDS, "chunk": 24}
     assert_close(rise(TINY, X, 2, **options).maps, by_masks, tolerance=1e-5)
     assert_close(rise(TINY, X, 2, normalise="expectation", **options).maps, by_expectation, tolerance=1e-5)
 
@@ -51,13 +51,13 @@ def test_equals_a_loop_over_a_torch_network() -> None:
 
     module, model = pair("resnet18")
     x = images(1, 64, 64, 3)
-    masks = masks_of(12, np.zeros(1), (64, 64))
+    masks = masks_of(8, np.zeros(1), (64, 64))
 
     def torch_model(seen: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return module(normalised(seen)).numpy()
 
-    assert_close(rise(model, x, 3, samples=12, baseline="black").maps, loop(torch_model, x, 3, masks, 0.0)[0])
+    assert_close(rise(model, x, 3, samples=8, baseline="black").maps, loop(torch_model, x, 3, masks, 0.0)[0])
 
 
 def test_masks_are_enlarged_as_torch_does() -> None:
@@ -88,22 +88,13 @@ def _corner(x: jax.Array) -> jax.Array:
 
 def test_finds_the_corner_that_matters() -> None:
     model = from_function(_corner)
-    found = rise(model, np.ones((1, 24, 24, 3), np.float32), 0, samples=1000, baseline="black", chunk=64)
+    found = rise(model, np.ones((1, 24, 24, 3), np.float32), 0, samples=1000, baseline="black")
     inside = np.zeros((24, 24), bool)
     inside[:8, :8] = True
     assert found.maps[0][inside].mean() > found.maps[0][~inside].mean() + 0.05
     assert found.maps[0][:6, :6].min() > found.maps[0][10:, 10:].max()
     uneven = rise(model, np.ones((1, 24, 24, 3), np.float32), 0, samples=1000, baseline="black", normalise="expectation")
     assert uneven.maps[0].std() > 5 * found.maps[0].std()  # the constant 100 times the unevenness of the masks
-
-
-def test_a_constant_more_in_the_score_is_a_constant_more_in_the_map() -> None:
-    def shifted(x: jax.Array) -> jax.Array:
-        return _corner(x) + 1000
-
-    x = random_images(2, 24, 24, 3)
-    plain, more = (rise(from_function(fn), x, 0, samples=64, baseline="black") for fn in (_corner, shifted))
-    np.testing.assert_allclose(more.maps - plain.maps, 1000, atol=1e-3)
 
 
 def test_probabilities_as_in_the_paper() -> None:
@@ -113,16 +104,14 @@ def test_probabilities_as_in_the_paper() -> None:
 
 
 def test_chunks_and_company_change_nothing() -> None:
-    whole = rise(TINY, X, [[0, 4]], samples=30, chunk=90, ids=IDS)
+    whole = rise(TINY, X, [[0, 2]], samples=30, chunk=90, ids=IDS)
     largest = np.abs(whole.maps).max()
-    for chunk in (1, 24):
-        found = rise(TINY, X, [[0, 4]], samples=30, chunk=chunk, ids=IDS)
-        assert np.abs(found.maps - whole.maps).max() <= 1e-6 * largest
-    alone = rise(TINY, X[2:], [[0, 4]], samples=30, ids=IDS[2:])
+    parts = rise(TINY, X, [[0, 2]], samples=30, chunk=24, ids=IDS)
+    assert np.abs(parts.maps - whole.maps).max() <= 1e-6 * largest
+    alone = rise(TINY, X[2:], [[0, 2]], samples=30, ids=IDS[2:])
     assert np.abs(alone.maps - whole.maps[2:]).max() <= 1e-6 * largest
-    for k, one in enumerate((0, 4)):
-        single = rise(TINY, X, one, samples=30, ids=IDS)
-        assert np.abs(single.maps - whole.maps[:, k]).max() <= 1e-6 * largest
+    single = rise(TINY, X, 2, samples=30, ids=IDS, chunk=24)
+    assert np.abs(single.maps - whole.maps[:, 1]).max() <= 1e-6 * largest
 
 
 def test_other_counts_chances_and_seeds_compile_nothing() -> None:
