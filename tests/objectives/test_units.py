@@ -10,7 +10,8 @@ import pytest
 
 import jaxviz as jv
 from jaxviz.objectives import as_objective, layer_shape, work_ids
-from tests.tiny import tiny_model
+from tests.contracts import check_all
+from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
 SIZE = (16, 20)
@@ -100,3 +101,32 @@ def test_weights_from_numpy_and_jax_scale_per_unit():
     for weight in (np.array([1.0, 2.0]), jnp.array([1.0, 2.0])):
         objective = weight * jv.channel("relu", [0, 1])
         assert np.shape(objective.weight) == (2,)
+
+
+def contrast(acts, images):
+    return acts["relu"][..., 3].mean((1, 2)) * images.std((1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a: jv.channel("relu", a),
+        lambda a: jv.neuron("relu", a, y=a, x=2 * a),
+        lambda a: jv.neuron("relu", a),
+        lambda a: a * jv.layer("relu"),
+        lambda a: a * jv.layer("relu", "square"),
+        lambda a: a * jv.layer("relu", "norm"),
+        lambda a: jv.logit(a),
+        lambda a: a * jv.function(contrast),
+        lambda a: jv.channel("relu", 3) - a * jv.logit(2) * jv.channel("relu", a) / 4,
+    ],
+)
+def test_the_contract(make):
+    """With respect to the activations: eager = jit, loop = vmap, one trace for all data, a finite gradient, every platform."""
+    groups = {"relu": random_images(3, 2, 4, 5, 8) + 0.1, "output": random_images(3, 2, 5, seed=1)}
+    images = random_images(2, 16, 20, 3)
+
+    def call(objective, acts):
+        return objective(acts, images).sum() + 1e-3 * sum(jnp.square(act).sum() for act in acts.values())
+
+    check_all(call, [lambda: make(1), lambda: make(2)], [groups])

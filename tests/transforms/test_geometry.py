@@ -97,6 +97,9 @@ def test_ranges_of_draws():
 
 
 VARIANTS = {
+    "pad": [lambda: T.pad(2), lambda: T.pad(np.int64(2))],
+    "rotate": [lambda: T.rotate(5), lambda: T.rotate(np.float64(30))],
+    "rotate by one of some": [lambda: T.rotate([-3, 1, 8]), lambda: T.rotate([0.0, 2.0, 4.0])],
     "jitter": [lambda: T.jitter(8), lambda: T.jitter(np.int64(4)), lambda: T.jitter(0)],
     "scale": [lambda: T.scale(0.9, 1.1), lambda: T.scale(2), lambda: T.scale(jnp.float32(0.3), np.float64(3))],
 }
