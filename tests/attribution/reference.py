@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import pytest
 
 from jaxviz.models import Model
 from tests.models import reference as models
@@ -21,9 +22,10 @@ def pair(name: str, head: int | None = None):
     Args:
         name: such as "resnet18" or "vgg16_bn".
         head: of VGG, the width of the hidden layers (for a network of a size that tests can afford).
-    """
-    import torch
 
+    A test that asks for it is skipped where torch is absent.
+    """
+    torch = pytest.importorskip("torch")
     module = models.torch_network(name, head, **({} if head else {"num_classes": 10}))
     for part in module.modules():
         if isinstance(part, torch.nn.ReLU):

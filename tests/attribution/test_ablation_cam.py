@@ -87,7 +87,6 @@ def test_weights_by_definition_whatever_the_chunk(layer: str, options: dict) -> 
 
 
 def test_closed_form_equals_running_the_tail_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch")
     model, x = model_only("resnet18"), images(2, 64, 64, 3)
     closed = at.ablation_cam(model, x, [[1, 6]])
     with monkeypatch.context() as patch:

@@ -19,6 +19,7 @@ from jaxviz.models import forward
 from tests.attribution.pgc import CASES, IDS, last_steps, pgc_map, pgc_raw_maps
 from tests.attribution.reference import assert_close, images, normalised, pair, per_pixel
 from tests.contracts import PLATFORMS
+from tests.models.reference import network
 from tests.tiny import random_images, tiny_model
 
 PGC = {
@@ -193,7 +194,7 @@ def convolutions(fn, *args) -> int:
 
 @pytest.mark.parametrize("classes", [[[4]], [[4, 1, 7]]])
 def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
-    _, model = pair("resnet50")
+    model = jv.models.from_module(network("resnet50"))
     x = jnp.asarray(images(1, 64, 64, 3))
     target, index = as_target(model, classes, x)
     items = {"images": x, "index": jnp.asarray(index)}

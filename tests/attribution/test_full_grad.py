@@ -17,6 +17,7 @@ from jaxviz.engine import _reduce
 from tests.attribution.pgc import pgc_map
 from tests.attribution.reference import assert_close, images, pair
 from tests.contracts import PLATFORMS
+from tests.models.reference import network
 from tests.tiny import random_images, tiny_model
 
 
@@ -82,7 +83,7 @@ def test_a_target_in_the_middle() -> None:
 
 
 def test_one_backward_pass_and_a_resize_for_each_size_of_map() -> None:
-    _, model = pair("resnet18")
+    model = jv.models.from_module(network("resnet18"))
     x = jnp.asarray(images(1, 64, 64, 3))
     target, index = as_target(model, 1, x)
     items = {"images": x, "index": jnp.asarray(index)}
