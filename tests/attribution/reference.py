@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
+import jax
 import numpy as np
 import pytest
 
-from jaxviz.models import Model
+from jaxviz.models import Model, forward
+from jaxviz.ops import EXACT, Ops
 from tests.models import reference as models
 from tests.models.reference import assert_close as assert_close
 from tests.models.reference import images as images
@@ -31,6 +34,86 @@ def pair(name: str, head: int | None = None):
         if isinstance(part, torch.nn.ReLU):
             part.inplace = False
     return module, models.model_of(name, module, **({"head": head} if head else {"classes": 10}))
+
+
+@functools.lru_cache(maxsize=8)
+def agreed(name: str, head: int | None = None, count: int = 2, low: float = 0.0) -> np.ndarray:
+    """Return random images (count, 64, 64, 3), from `low` to 1, on which both networks of the pair open the same ReLUs.
+
+    And choose the same maxima. A gradient jumps where the input of a ReLU is 0, so that one of millions within rounding of it
+    would be 1 % of a map, while without any the two differ by one in a million.
+    """
+    module, model = pair(name, head)
+    ours = _our_inputs(model)
+    for seed in range(30):
+        x = (low + (1 - low) * images(count, 64, 64, 3, seed=seed)).astype(np.float32)
+        if all(map(_same_choices, _entered(module, x), ours(x))):
+            return x
+    raise AssertionError("in all sets of images some ReLU is too near 0, or takes the other side")
+
+
+def _same_choices(theirs: tuple[str, np.ndarray], ours: tuple[str, np.ndarray]) -> bool:
+    """Say whether a ReLU opens at the same places, none of them almost 0, or a max pooling chooses the same places."""
+    import torch
+
+    kind, values = theirs[0], (theirs[1], ours[1])
+    assert kind == ours[0]
+    if kind == "relu":
+        margin = 1e-7 * np.abs(values[0]).max()
+        return bool(
+            ((values[0] > margin) == (values[1] > -margin)).all() and ((values[0] > -margin) == (values[1] > margin)).all()
+        )
+    for size, padding in ((2, 0), (3, 1)):
+        pool = functools.partial(torch.nn.functional.max_pool2d, return_indices=True)
+        (top, one), (_, other) = (pool(torch.from_numpy(value), size, 2, padding) for value in values)
+        if ((one != other) & (top > 0)).any():
+            return False
+    return True
+
+
+def _entered(module, x: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return what enters every ReLU and max pooling of torch's network, in the order of calls, (N, C, H, W)."""
+    import torch
+
+    kinds = {torch.nn.ReLU: "relu", torch.nn.MaxPool2d: "max_pool"}
+    found: list[tuple[str, np.ndarray]] = []
+    handles = [
+        part.register_forward_pre_hook(lambda part, inputs: found.append((kinds[type(part)], inputs[0].numpy())))
+        for part in module.modules()
+        if type(part) in kinds
+    ]
+    with torch.no_grad():
+        module(normalised(x))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def _our_inputs(model: Model) -> Callable[[np.ndarray], list[tuple[str, np.ndarray]]]:
+    """Return a function of images that returns the same of our network."""
+    kinds: list[str] = []
+    values: list[jax.Array] = []
+
+    def note(kind):
+        def run(x, **options):
+            kinds.append(kind)
+            values.append(x)
+            return getattr(EXACT, kind)(x, **options)
+
+        return run
+
+    @jax.jit
+    def everything(model, x):
+        forward(model, x, ops=Ops(relu=note("relu"), max_pool=note("max_pool")))
+        return tuple(values)
+
+    def run(x):
+        with jax.default_matmul_precision("highest"):
+            found = [np.asarray(value) for value in everything(model.bare(), x)]
+        found = [np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else value for value in found]
+        return list(zip(kinds, found, strict=True))
+
+    return run
 
 
 def normalised(x: np.ndarray):

@@ -73,7 +73,7 @@ def test_captum(name, head):
     import torch
 
     module, model = reference.pair(name, head)
-    x = reference.images(2, 64, 64, 3)
+    x = reference.agreed(name, head)
     tensor, classes = reference.normalised(x), torch.as_tensor(CLASSES)
     for peer, ours in METHODS.items():
         method = getattr(attr, peer)(copy.deepcopy(module))
@@ -92,7 +92,7 @@ def test_torch_with_relus_that_follow_the_rule(name, head, rule, ours):
     """Without hooks, so that a module that is called twice, as in torchvision's blocks, is beyond doubt."""
     pytest.importorskip("torch")
     module, model = reference.pair(name, head)
-    x = reference.images(2, 64, 64, 3)
+    x = reference.agreed(name, head)
     theirs = gradient(with_rule(module, rule), x, lambda logits: logits[[0, 1], CLASSES])
     reference.assert_close(ours(model, x, CLASSES).maps, theirs, f"{name} {rule}")
 
@@ -100,18 +100,18 @@ def test_torch_with_relus_that_follow_the_rule(name, head, rule, ours):
 @pytest.mark.parametrize("rule, ours", [("guided", guided_backprop), ("deconvnet", deconvnet)])
 def test_units_in_the_middle_against_a_network_cut_by_hand(rule, ours):
     torch = pytest.importorskip("torch")
-    x = reference.images(2, 64, 64, 3)
-
     module, model = reference.pair("resnet18")
+    x = reference.agreed("resnet18")
     m = with_rule(module, rule)
     cut = torch.nn.Sequential(m.conv1, m.bn1, m.relu, m.maxpool, m.layer1, m.layer2, m.layer3)
     theirs = gradient(cut, x, lambda acts: acts[:, 7].mean((1, 2)))
     reference.assert_close(ours(model, x, jv.channel("layer3", 7)).maps, theirs, "a channel of layer3")
-    theirs = gradient(cut[:6], x, lambda acts: acts[:, 5, 3, 2])
-    found = ours(model, x, jv.neuron("layer2", 5, y=3, x=2))
+    theirs = gradient(cut[:6], x, lambda acts: acts[:, 6, 3, 2])
+    found = ours(model, x, jv.neuron("layer2", 6, y=3, x=2))
     reference.assert_close(found.maps, theirs, "a unit of layer2")
 
     module, model = reference.pair("vgg16", 64)
+    x = reference.agreed("vgg16", 64)
     theirs = gradient(with_rule(module, rule).features[:18], x, lambda acts: acts[:, 9].mean((1, 2)))
     reference.assert_close(ours(model, x, jv.channel("features.17", 9)).maps, theirs, "a convolution of VGG")
 
