@@ -51,7 +51,7 @@ def units(model: jv.Model, size: int, steps: int) -> list[jv.plot.Section]:
     params = {
         "fourier": {},
         "laplacian": {"param": jv.param.laplacian, "learning_rate": 0.05},
-        "cppn": {"param": jv.param.cppn, "learning_rate": 0.003, "transforms": ()},
+        "cppn": {"param": jv.param.cppn, "learning_rate": 0.003, "transforms": (), "steps": 3 * steps},
         "pixel, textbook": {"param": jv.param.pixel, "transforms": (), "learning_rate": 0.02},
         "desaturation=3": {"param": jv.param.fourier(desaturation=3)},
         "alpha, on white": {"param": jv.param.alpha},
