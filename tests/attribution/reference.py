@@ -59,7 +59,7 @@ def _same_choices(theirs: tuple[str, np.ndarray], ours: tuple[str, np.ndarray]) 
     kind, values = theirs[0], (theirs[1], ours[1])
     assert kind == ours[0]
     if kind == "relu":
-        margin = 1e-7 * np.abs(values[0]).max()
+        margin = 3e-8 * np.abs(values[0]).max()
         return bool(
             ((values[0] > margin) == (values[1] > -margin)).all() and ((values[0] > -margin) == (values[1] > margin)).all()
         )

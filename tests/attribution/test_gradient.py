@@ -16,7 +16,7 @@ from jaxviz.attribution._target import ClassTarget
 from jaxviz.models import from_function
 from jaxviz.ops import DECONVNET, EXACT, GUIDED
 from tests.attribution import reference
-from tests.attribution.test_lrp import IMAGES, RESNET
+from tests.attribution.networks import IMAGES, RESNET
 from tests.contracts import check_lowers
 from tests.tiny import random_images, tiny_model
 
