@@ -117,7 +117,8 @@ def diverse(objective: Objective, layer: str, *, weight: float = 0.6, floor: flo
     gradient: nothing is gained by scoring less. Subtracting `diversity` itself lets single samples pay for all.
 
     By `benchmarks/diversity.py`, on eight units of the bundled network's `layer3` (four samples, 64 pixels, 128 steps): samples
-    are 28 % less alike, and in seven of the units each keeps 84 % or more of what it scores without; in the eighth one keeps 78 %.
+    are 28 % less alike, and in seven of the units each keeps 84 % or more of what it scores without; in the eighth one keeps
+    78 %.
     A higher weight or a lower floor makes them differ more, and lose more.
 
     Args:
