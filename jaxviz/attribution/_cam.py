@@ -19,8 +19,6 @@ from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 from jaxviz.models._taps import nodes
 
-GRADIENT_CAMS = tuple(FORMULAS)
-
 
 def gradient_cams(
     model: Model,

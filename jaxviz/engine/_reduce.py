@@ -132,25 +132,7 @@ def map_steps(
 
     As `reduce_images`, which says what the arguments are; what the steps tell is kept on the host.
     """
-    total, devices = _length(items), _local_devices(mesh)
-    across = _divisor(len(devices), total)
-    grid = _grid(devices, across)
-    along = len(devices) // across
-    evaluations = _evaluations(chunk, devices) // cost
-    clock = Clock(total, 1, steps, progress)
-
-    def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
-        def run(each: int) -> PyTree:
-            fixed, told = _fix(grid, shared, part), []
-            for begin in range(0, steps, each * along):
-                more = _tell(grid, each * along, shared, part, fixed, np.int32(begin), np.int32(steps))
-                told.append(jax.tree.map(np.asarray, more))
-                clock.tell(first, size, max(0, total - first - size), min(begin + each * along, steps))
-            return jax.tree.map(np.asarray, fixed), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
-
-        return _halving(run, _at_once(steps, evaluations // size // along, along), along)
-
-    return _run(program, items, grid, across, max(1, evaluations // along), precision, attempt)
+    return _run_steps(_tell_chunk, program, items, steps, mesh, chunk, precision, progress, cost)
 
 
 def reduce_images(
@@ -180,6 +162,21 @@ def reduce_images(
         ArgumentError: there are no images, or a wrong chunk.
         MemoryLimitError: a device has too little memory for one step of one image.
     """
+    return _run_steps(_reduce_chunk, program, items, steps, mesh, chunk, precision, progress, cost)
+
+
+def _run_steps(
+    run_chunk: Callable[[Mesh, PyTree, PyTree, int, int, Callable[[int], None]], PyTree],
+    program: PyTree,
+    items: PyTree,
+    steps: int,
+    mesh: Mesh | None,
+    chunk: int | None,
+    precision: str,
+    progress: Callable[[Progress], None] | None,
+    cost: int,
+) -> PyTree:
+    """Run `run_chunk(grid, program, items of a chunk, steps, steps at once, tell)` on all images; halve what does not fit."""
     total, devices = _length(items), _local_devices(mesh)
     across = _divisor(len(devices), total)
     grid = _grid(devices, across)
@@ -191,7 +188,7 @@ def reduce_images(
         tell = partial(clock.tell, first, size, max(0, total - first - size))
 
         def run(each: int) -> PyTree:
-            return _reduce_chunk(grid, shared, part, steps, each * along, tell)
+            return run_chunk(grid, shared, part, steps, each * along, tell)
 
         return _halving(run, _at_once(steps, evaluations // size // along, along), along)
 
@@ -261,6 +258,15 @@ def _halving(run: Callable[[int], PyTree], each: int, along: int) -> PyTree:
                 raise
         each //= 2
         warnings.warn(f"Too little memory for {2 * each * along} steps at once: trying {each * along}.", stacklevel=2)
+
+
+def _tell_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
+    fixed, told = _fix(grid, program, items), []
+    for first in range(0, steps, at_once):
+        more = _tell(grid, at_once, program, items, fixed, np.int32(first), np.int32(steps))
+        told.append(jax.tree.map(np.asarray, more))
+        tell(min(first + at_once, steps))
+    return jax.tree.map(np.asarray, fixed), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
 
 
 def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:

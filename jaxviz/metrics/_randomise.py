@@ -87,7 +87,7 @@ def model_randomisation(
 ) -> Randomisation:
     """Return how alike a method's maps stay while the network becomes random, from the top layer down.
 
-    The cascade of Adebayo et al., 2018.     A method whose maps hardly change shows the image and not what the network learned.
+    The cascade of Adebayo et al., 2018. A method whose maps hardly change shows the image and not what the network learned.
     The new weights come from the distribution that they had before training, statistics of batch normalisation are reset, and
     what is explained stays the class that the trained network saw. Only weights change: all stages run one compiled program.
 
