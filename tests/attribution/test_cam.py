@@ -10,9 +10,8 @@ import pytest
 import jaxviz as jv
 from jaxviz import attribution as at
 from jaxviz._errors import ArgumentError, LayerError, UnsupportedError
-from jaxviz.attribution._cam import GRADIENT_CAMS
 from jaxviz.attribution._cam_program import GradientMaps
-from jaxviz.attribution._cam_weights import make_map
+from jaxviz.attribution._cam_weights import FORMULAS, make_map
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import _reduce, make_mesh
 from jaxviz.models import forward
@@ -160,9 +159,9 @@ def test_published_grad_cam_plus_plus_is_equation_19() -> None:
 
 def test_k_targets_are_the_single_ones() -> None:
     model, x = tiny_model(), random_images(3, 16, 16, 3)
-    many = at.gradient_cams(model, x, [[0, 3]], methods=GRADIENT_CAMS)
+    many = at.gradient_cams(model, x, [[0, 3]], methods=tuple(FORMULAS))
     for k, one in enumerate((0, 3)):
-        for method, single in at.gradient_cams(model, x, one, methods=GRADIENT_CAMS).items():
+        for method, single in at.gradient_cams(model, x, one, methods=tuple(FORMULAS)).items():
             np.testing.assert_allclose(many[method].maps[:, k], single.maps, atol=1e-6, err_msg=method)
             assert (many[method].diagnosis[:, k] == single.diagnosis).all()
     assert many["grad_cam"].maps.shape == (3, 2, 16, 16) and many["grad_cam"].targets[0].tolist() == ["tench", "gas pump"]
@@ -198,7 +197,7 @@ def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
     x = jnp.asarray(images(1, 64, 64, 3))
     target, index = as_target(model, classes, x)
     items = {"images": x, "index": jnp.asarray(index)}
-    methods = tuple(name for name in GRADIENT_CAMS if not name.startswith("eigen"))
+    methods = tuple(name for name in FORMULAS if not name.startswith("eigen"))
     program = GradientMaps(model.bare(), target, ("layer4.2.relu_2",), methods)
     assert convolutions(program, items) == convolutions(lambda images: forward(model, images), x) == 53
     flops = [
@@ -214,7 +213,7 @@ def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
 def test_lowers_for_every_platform() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(2, 16, 16, 3))
     target, index = as_target(model, [[0, 1]], x)
-    program = GradientMaps(model.bare(), target, ("relu", "relu_1"), GRADIENT_CAMS)
+    program = GradientMaps(model.bare(), target, ("relu", "relu_1"), tuple(FORMULAS))
     items = {"images": x, "index": jnp.asarray(index)}
     assert jax.export.export(jax.jit(lambda p, i: p(i)), platforms=PLATFORMS)(program, items).platforms == PLATFORMS
 

@@ -75,8 +75,9 @@ def test_one_process_continues_what_two_began(tmp_path: Path) -> None:
     before = {path.name for path in (out / "parts").glob("0-*.npz")}
     assert len(before) < 8 and json.loads((out / "run.json").read_text())["identity"]["steps"] == 500
     seen: list[int] = []
-    options = {"steps": 500, "size": 16, "param": jv.param.fourier}
-    result = jv.visualize(tiny_model(), list(TARGETS), out=out, progress=lambda p: seen.append(p.step), chunk=2, **options)
+    # The same program as each process ran: over 500 steps another one's rounding grows to other pictures.
+    options = {"steps": 500, "size": 16, "param": jv.param.fourier, "chunk": 2, "mesh": jv.make_mesh(2)}
+    result = jv.visualize(tiny_model(), list(TARGETS), out=out, progress=lambda p: seen.append(p.step), **options)
     expected = jv.visualize(tiny_model(), list(TARGETS), **options)
     np.testing.assert_allclose(result.images, expected.images, atol=1e-3)
     assert seen.count(500) < 5, "chunks that were there were computed again"
