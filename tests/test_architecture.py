@@ -29,6 +29,7 @@ ROWS = (
     {"_visualize"},
     {"_inversion", "_dream", "attribution"},
     {"metrics"},
+    {"inspection"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,5 @@
+"""Look inside a network: which photographs move its units, and what its layers make of them."""
+
+from jaxviz.inspection._changes import Changes as Changes
+from jaxviz.inspection._changes import changes as changes
+from jaxviz.inspection._changes import cka as cka
