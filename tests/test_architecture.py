@@ -15,6 +15,7 @@ ROWS = (
     {"_types", "_errors"},
     {"_files", "_static"},
     {"image"},
+    {"_folder"},
     {"ops"},
     {"models"},
     {"param"},
@@ -30,6 +31,7 @@ ROWS = (
     {"_inversion", "_dream", "attribution"},
     {"metrics"},
     {"inspection"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 )
