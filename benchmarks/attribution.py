@@ -10,15 +10,11 @@ The last column is how far the maps are from each other, by their largest value 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
+import measure
 import numpy as np
 import rivals
 
@@ -32,12 +28,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 25, "noise": 0.1},
     "integrated_gradients": {"steps": 50},
 }
-
-
-def timed(fn: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    found = fn()
-    return time.perf_counter() - start, found
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, normalise: bool) -> float:
@@ -70,19 +60,17 @@ def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             ) -> np.ndarray:
                 return jv.attribute(model, x, method, y, **options).maps
 
-            first, maps = timed(ours)
+            first, maps = measure.timed(ours)
             apart = difference(maps, theirs(), normalise=tool != "Captum")
-            times = [(timed(ours)[0], timed(theirs)[0]) for _ in range(args.repeats)]
-            mine, other = (statistics.median(side) for side in zip(*times, strict=True))
+            times = measure.in_turn({"jaxviz": ours, tool: theirs}, args.repeats)
             row = {
                 "network": name,
                 "method": method,
                 "images": count,
                 "rival": tool,
-                "jaxviz_s": mine,
-                "rival_s": other,
-                "spread": [min(a / b for b, a in times), max(a / b for b, a in times)],
-                "compile_s": max(0.0, first - mine),
+                "seconds": times,
+                "faster": measure.ratio(times[tool], times["jaxviz"]),
+                "compile_s": max(0.0, first - statistics.median(times["jaxviz"])),
                 "difference": None if method in RANDOM else apart,
             }
             found.append(row)
@@ -90,14 +78,14 @@ def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
-HEAD = "| network | method | images | rival | jaxviz, s | rival, s | times faster | compile, s | apart |\n" + "|---" * 9 + "|"
+HEAD = measure.header("network", "method", "images", "rival", "jaxviz, s", "rival, s", "times faster", "compile, s", "apart")
 
 
 def line(row: dict[str, Any]) -> str:
     apart = "random" if row["difference"] is None else f"{row['difference']:.0e}"
-    low, high = row["spread"]
-    faster = f"{row['rival_s'] / row['jaxviz_s']:.1f} ({low:.1f} to {high:.1f})"
-    seconds = f"{row['jaxviz_s']:.3f} | {row['rival_s']:.3f} | {faster} | {row['compile_s']:.1f}"
+    ours, theirs = (statistics.median(row["seconds"][name]) for name in ("jaxviz", row["rival"]))
+    middle, low, high = row["faster"]
+    seconds = f"{ours:.3f} | {theirs:.3f} | {middle:.1f} ({low:.1f} to {high:.1f}) | {row['compile_s']:.1f}"
     return f"| {row['network']} | `{row['method']}` | {row['images']} | {row['rival']} | {seconds} | {apart} |"
 
 
@@ -115,23 +103,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.networks, args.batch, args.size, args.repeats = ["resnet18"], 2, 64, 1
-    import torch
-
-    cores = len(__import__("os").sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    jax.config.update("jax_num_cpu_devices", args.devices or cores)
+    measure.use_all_cores(args.devices)
     print(HEAD)
     found = [row for name in args.networks for row in rows(name, args)]
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": cores,
-        "device": str(jax.devices()[0]),
-        "jax": jax.__version__,
-        "torch": torch.__version__,
-    }
-    if args.out:
-        args.out.write_text("\n".join([HEAD, *map(line, found), "", json.dumps(machine)]) + "\n")
-        args.out.with_suffix(".json").write_text(json.dumps({"machine": machine, "rows": found}, indent=1))
+    measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine("captum", "grad-cam"))
     wrong = [row for row in found if row["difference"] is not None and not row["difference"] < 1e-3]
     if args.quick and wrong:
         raise SystemExit(f"Different answers: {wrong}")

@@ -1,0 +1,134 @@
+"""Activation maximisation: jaxviz beside PyTorch, as people write it and at its best, and beside Lucent, on this machine.
+
+    python benchmarks/activation_maximisation.py --out ascent.md
+    python benchmarks/activation_maximisation.py --quick       # small: do the scripts run, and do the answers agree?
+
+Seconds a step and image of N units of a layer; lower is better. Two kinds of work, each compared with its like:
+- textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
+- defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis` at one size.
+All in turn, several times; medians; ratios with the least and the most of a turn. Compile time is apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import optax
+import rivals
+import rivals_ascent
+
+import jaxviz as jv
+
+LAYERS = {
+    "resnet18": ("layer1", "layer3", "layer4"),
+    "resnet50": ("layer1", "layer3", "layer4"),
+    "vgg16": ("features.9", "features.16", "features.30"),
+}
+RATE = 2.0  # of the mean of a channel, whose gradient is small; far above it, rounding decides between corners
+HEAD = measure.header(
+    "network", "layer", "units", "work", "tool", "s a step and image", "jaxviz is faster", "compile, s", "apart"
+)
+
+
+def textbook(model: jv.Model, layer: str, units: range, start: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
+    options: dict[str, Any] = {"param": jv.param.pixel, "optimizer": optax.sgd, "transforms": (), "ops": jv.ops.EXACT}
+
+    def run() -> np.ndarray:
+        wanted = jv.channel(layer, units)
+        return jv.visualize(
+            model, wanted, learning_rate=RATE, steps=steps, size=start.shape[:2], start=start, **options
+        ).images[:, 0]
+
+    return run
+
+
+def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return a row for each tool and kind of work, for `count` units of a layer."""
+    module = rivals.torch_network(name)
+    model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
+    units, size, steps = range(count), args.size, args.steps
+    start = np.random.default_rng(0).uniform(0.4, 0.6, (size, size, 3)).astype(np.float32)
+    same = (module, layer, units, start, steps, RATE)
+    work: dict[str, dict[str, Callable[[], np.ndarray]]] = {
+        "textbook": {
+            "jaxviz": textbook(model, layer, units, start, steps),
+            "torch, best": rivals_ascent.batched(*same),
+            "torch, best, compiled": rivals_ascent.batched(*same, compile=True),
+            "torch.func.vmap": rivals_ascent.vmapped(*same),
+            "torch, as written": rivals_ascent.eager(*same),
+        },
+        "defaults": {
+            "jaxviz": lambda: jv.visualize(model, jv.channel(layer, units), steps=steps, size=size).images[:, 0],
+            "Lucent": rivals_ascent.lucent(module, layer, units, size, steps),
+        },
+    }
+    found = []
+    for kind, tools in work.items():
+        wanted = {tool: call for tool, call in tools.items() if tool == "jaxviz" or not args.tools or tool in args.tools}
+        if len(wanted) == 1:
+            continue
+        first = {tool: measure.timed(call) for tool, call in wanted.items()}
+        times = measure.in_turn(wanted, args.repeats)
+        images = first["jaxviz"][1]
+        for tool, (seconds, theirs) in first.items():
+            row = {
+                "network": name,
+                "layer": layer,
+                "units": count,
+                "work": kind,
+                "tool": tool,
+                "seconds": [t / steps / count for t in times[tool]],
+                "faster": None if tool == "jaxviz" else measure.ratio(times[tool], times["jaxviz"]),
+                "compile_s": max(0.0, seconds - statistics.median(times[tool])),
+                "apart": float(np.abs(theirs - images).max()) if kind == "textbook" and tool != "jaxviz" else None,
+            }
+            found.append(row)
+            print(line(row), flush=True)
+    return found
+
+
+def line(row: dict[str, Any]) -> str:
+    faster = "" if row["faster"] is None else "{:.2f} ({:.2f} to {:.2f})".format(*row["faster"])
+    apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
+    what = f"| {row['network']} | `{row['layer']}` | {row['units']} | {row['work']} | {row['tool']}"
+    return f"{what} | {statistics.median(row['seconds']):.4f} | {faster} | {row['compile_s']:.1f} | {apart} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=list(LAYERS), choices=list(LAYERS))
+    parser.add_argument("--layers", nargs="+", help="instead of three depths of each network")
+    parser.add_argument("--units", nargs="+", type=int, default=[1, 8, 32])
+    parser.add_argument("--tools", nargs="+", default=[], help="only these rivals, such as 'torch, best' Lucent")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    parser.add_argument("--quick", action="store_true", help="two units of a small network at 64 px, once")
+    parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
+    args = parser.parse_args()
+    if args.quick:
+        args.networks, args.layers, args.units, args.size, args.steps, args.repeats = ["resnet18"], ["layer2"], [2], 64, 3, 1
+    measure.use_all_cores(args.devices)
+    print(HEAD)
+    found = [
+        row
+        for name in args.networks
+        for layer in args.layers or LAYERS[name]
+        for count in args.units
+        for row in rows(name, layer, count, args)
+    ]
+    measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine("torch-lucent"))
+    wrong = [row for row in found if row["apart"] is not None and not row["apart"] < 1e-2]
+    if args.quick and wrong:
+        raise SystemExit(f"Different answers: {wrong}")
+
+
+if __name__ == "__main__":
+    main()

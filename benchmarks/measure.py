@@ -1,0 +1,78 @@
+"""What all comparisons share: calls in turn, medians with their spread, the machine, a table and its numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def timed(fn: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call, and what it returned."""
+    start = time.perf_counter()
+    found = fn()
+    return time.perf_counter() - start, found
+
+
+def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Time every call once, then every call again, ...: what disturbs the machine disturbs all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(timed(call)[0])
+    return times
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
+    """Return the ratio of the medians, and the least and the most of the ratios of a turn."""
+    each = [a / b for a, b in zip(theirs, ours, strict=True)]
+    return statistics.median(theirs) / statistics.median(ours), min(each), max(each)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def use_all_cores(devices: int | None = None) -> None:
+    """Give torch all cores as threads, and JAX one host device for each (or `devices`)."""
+    import torch
+
+    torch.set_num_threads(cores())
+    jax.config.update("jax_num_cpu_devices", devices or cores())
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Return what was measured on: the processor, its cores, JAX's device, and the versions of some packages."""
+    found = {"processor": _processor(), "cores": cores(), "device": str(jax.devices()[0]), "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in ("jax", "jaxlib", "torch", *packages)}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def header(*columns: str) -> str:
+    """Return the first two lines of a Markdown table."""
+    return f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|"
+
+
+def write(out: Path | None, lines: Sequence[str], rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Write a Markdown table, and all its numbers as JSON beside it."""
+    if out is None:
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = ", ".join(f"{key} {value}" for key, value in about.items())
+    out.write_text("\n".join([*lines, "", f"On: {words}"]) + "\n")
+    out.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": list(rows)}, indent=1))

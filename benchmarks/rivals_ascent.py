@@ -1,0 +1,138 @@
+"""Activation maximisation in PyTorch, as people write it and at its best, and Lucent as released.
+
+The PyTorch ones do the same work as ours in its textbook form: from one image, `x = clip(x + rate * gradient, 0, 1)` of the
+mean of a channel over the positions, for each of several units; they return the images (N, H, W, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import rivals
+
+Ascent = Callable[[], np.ndarray]
+
+
+def eager(module: Any, layer: str, units: Sequence[int], start: np.ndarray, steps: int, rate: float) -> Ascent:
+    """As people write it: a loop over the units, the whole network, and a hook that keeps the layer's values."""
+    import torch
+
+    mean, std = _constants()
+
+    def run() -> np.ndarray:
+        kept: dict[str, Any] = {}
+        handle = rivals.layer_of(module, layer).register_forward_hook(lambda _, __, value: kept.update(value=value))
+        found = []
+        for unit in units:
+            x = _nchw(start[None])
+            for _ in range(steps):
+                x.requires_grad_(True)
+                module((x - mean) / std)
+                (gradient,) = torch.autograd.grad(kept["value"][:, unit].mean((1, 2)).sum(), x)
+                x = (x.detach() + rate * gradient).clamp(0, 1)
+            found.append(x)
+        handle.remove()
+        return _nhwc(torch.cat(found))
+
+    return run
+
+
+def batched(
+    module: Any, layer: str, units: Sequence[int], start: np.ndarray, steps: int, rate: float, compile: bool = False
+) -> Ascent:
+    """At its best: the network cut off above the layer, weights frozen, channels last, all units in one batch."""
+    import torch
+
+    below = _cut(module, layer).requires_grad_(False).to(memory_format=torch.channels_last)
+    below = torch.compile(below) if compile else below
+    mean, std = _constants()
+    index = torch.tensor(list(units))[:, None, None, None]
+
+    def step(x: Any) -> Any:
+        x = x.detach().requires_grad_(True)
+        value = below((x - mean) / std)
+        chosen = value.gather(1, index.expand(-1, 1, *value.shape[2:]))
+        (gradient,) = torch.autograd.grad(chosen.mean((1, 2, 3)).sum(), x)
+        return (x.detach() + rate * gradient).clamp(0, 1)
+
+    def run() -> np.ndarray:
+        x = _nchw(np.repeat(start[None], len(units), 0)).to(memory_format=torch.channels_last)
+        for _ in range(steps):
+            x = step(x)
+        return _nhwc(x)
+
+    return run
+
+
+def vmapped(module: Any, layer: str, units: Sequence[int], start: np.ndarray, steps: int, rate: float) -> Ascent:
+    """`torch.func`: the gradient of one unit's image, vmapped over the units."""
+    import torch
+    from torch.func import functional_call, grad, vmap
+
+    below = _cut(module, layer).requires_grad_(False)
+    weights = {**dict(below.named_parameters()), **dict(below.named_buffers())}
+    mean, std = _constants()
+
+    def score(x: Any, unit: Any) -> Any:
+        value = functional_call(below, weights, ((x[None] - mean) / std,))
+        return value[0].index_select(0, unit[None]).mean()
+
+    slope = vmap(grad(score))
+    index = torch.tensor(list(units))
+
+    def run() -> np.ndarray:
+        x = _nchw(np.repeat(start[None], len(units), 0))
+        for _ in range(steps):
+            x = (x + rate * slope(x, index)).clamp(0, 1)
+        return _nhwc(x)
+
+    return run
+
+
+def lucent(module: Any, layer: str, units: Sequence[int], size: int, steps: int) -> Ascent:
+    """Lucent's `render_vis` with its defaults at this size: Fourier image, its transforms, Adam; a call for each unit."""
+    from lucent.optvis import param, render
+
+    hooked = layer.replace(".", "_")
+    options: dict[str, Any] = {"thresholds": (steps,), "progress": False, "show_image": False, "fixed_image_size": size}
+
+    def run() -> np.ndarray:
+        made = [render.render_vis(module, f"{hooked}:{unit}", lambda: param.image(size), **options) for unit in units]
+        return np.concatenate([images[0] for images in made])
+
+    return run
+
+
+def _cut(module: Any, layer: str) -> Any:
+    """Return the network up to a layer, as torchvision's feature extractor cuts it."""
+    rivals.import_torchvision()
+    from torch import nn
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    class Below(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extractor = create_feature_extractor(module, [layer])
+
+        def forward(self, x: Any) -> Any:
+            return self.extractor(x)[layer]
+
+    return Below().eval()
+
+
+def _constants() -> tuple[Any, ...]:
+    import torch
+
+    return tuple(torch.tensor(v, dtype=torch.float32)[None, :, None, None] for v in (rivals.MEAN, rivals.STD))
+
+
+def _nchw(images: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _nhwc(images: Any) -> np.ndarray:
+    return images.detach().contiguous().numpy().transpose(0, 2, 3, 1)
