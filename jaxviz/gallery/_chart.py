@@ -1,0 +1,65 @@
+"""The histogram of a unit's page, as numbers that a template draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxviz.gallery._site import Unit
+
+WIDTH, HEIGHT = 320, 96  # of the bars, in the drawing's own units
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the axis, and the words at it."""
+
+    x: float
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars (x, y, width, height), marks on the axis, and the same in words."""
+
+    bars: tuple[tuple[float, float, float, float], ...]
+    marks: tuple[Mark, ...]
+    words: str
+
+
+def chart(unit: Unit) -> Chart | None:
+    """Return a drawing of how many photos excite the unit how much, with its strongest photo and its picture marked.
+
+    Heights are square roots of counts, so that a single photo can still be seen. The axis goes on to the picture's own
+    activation.
+    """
+    if unit.histogram is None or not unit.histogram.counts:
+        return None
+    h = unit.histogram
+    peak = unit.peaks[0] if unit.peaks else h.high
+    low, top = min(h.low, 0.0, peak), max(h.high, peak)
+    scale = WIDTH / ((top - low) or 1.0)
+    wide = (h.high - h.low) * scale / len(h.counts)
+    most = max(max(h.counts), 1)
+    bars = []
+    for i, count in enumerate(h.counts):
+        if count:
+            tall = HEIGHT * (count / most) ** 0.5
+            x = (h.low - low) * scale + i * wide
+            bars.append((round(x, 2), round(HEIGHT - tall, 2), round(max(wide - 0.7, 0.8), 2), round(tall, 2)))
+    marks = [Mark(round((0 - low) * scale, 2), "0", "zero")] if low <= 0 <= top else []
+    if unit.examples:
+        marks.append(Mark(round((unit.examples[0].score - low) * scale, 2), number(unit.examples[0].score), "photo"))
+    if unit.peaks:
+        marks.append(Mark(round((peak - low) * scale, 2), number(peak), "picture"))
+    words = f"{sum(h.counts)} photos by the unit's largest activation in each, from {number(h.low)} to {number(h.high)}"
+    words += f"; in its picture it is {number(peak)}" if unit.peaks else ""
+    return Chart(tuple(bars), tuple(marks), words)
+
+
+def number(value: float) -> str:
+    """Return three digits, as people write them: 1240, 12.4, 0.0124, 1.2e-07."""
+    text = f"{value:.3g}"
+    if "e" in text and 1e-4 <= abs(value) < 1e7:
+        text = f"{value:.0f}" if abs(value) >= 1 else f"{value:.6f}".rstrip("0")
+    return text.replace("-", "\u2212") if "e" not in text else text
