@@ -15,6 +15,7 @@ ROWS = (
     {"_types", "_errors"},
     {"_files", "_static"},
     {"image"},
+    {"_folder"},
     {"ops"},
     {"models"},
     {"param"},
@@ -29,6 +30,8 @@ ROWS = (
     {"_visualize"},
     {"_inversion", "_dream", "attribution"},
     {"metrics"},
+    {"inspection"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 )

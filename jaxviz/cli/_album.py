@@ -24,11 +24,11 @@ from PIL import Image
 from jaxviz import plot
 from jaxviz._errors import SaveError
 from jaxviz._files import write_atomically
+from jaxviz._folder import Skipped
 from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, names_in, read_json, refuse_existing, write_png
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._pictures import layout
 from jaxviz.attribution._saved import describe
-from jaxviz.cli._files import Skipped
 from jaxviz.engine import differences
 from jaxviz.result import versions
 

@@ -19,13 +19,13 @@ import typer
 import jaxviz
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError, near_matches
+from jaxviz._folder import Skipped, find_files, read_batches
 from jaxviz.attribution import METHODS, log_probability, margin, probability
 from jaxviz.cli import _options as options
 from jaxviz.cli._album import Album
 from jaxviz.cli._app import app
 from jaxviz.cli._devices import use_cpu_devices
 from jaxviz.cli._expressions import evaluate
-from jaxviz.cli._files import Skipped, find_files, read_batches
 from jaxviz.cli._progress import Bar
 
 LISTED = 20  # files at most that are named in the end; index.json names all

@@ -21,12 +21,28 @@ class ReceptiveField(NamedTuple):
     """The pixels that one unit can see: their extent, and the step from one unit to the next, (height, width).
 
     `size` counts the padding too, so it can be larger than the image. `whole` says that every unit sees all of the
-    image (global pooling, fully connected layers); both pairs are then the image's size.
+    image (global pooling, fully connected layers); both pairs are then the image's size. `start` is the first pixel, row
+    and column, of the first unit's field: below 0 where there is padding.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
     whole: bool = False
+    start: tuple[int, int] = (0, 0)
+
+    def box(self, y: int, x: int) -> tuple[int, int, int, int]:
+        """Return what the unit at row y and column x of the map can see: (top, left, bottom, right), the last two not in it.
+
+        In pixels of the image. Where the field reaches into the padding, it sticks out of the image, to both sides: below 0
+        and beyond its height and width.
+
+        >>> ReceptiveField((7, 7), (2, 2), start=(-3, -3)).box(0, 10)
+        (-3, 17, 4, 24)
+        """
+        if self.whole:
+            return (0, 0, *self.size)
+        top, left = (first + at * step for first, at, step in zip(self.start, (y, x), self.stride, strict=True))
+        return top, left, top + self.size[0], left + self.size[1]
 
     def __str__(self) -> str:
         if self.whole:
@@ -109,22 +125,26 @@ class _Trace:
     def field(self, value: Array) -> ReceptiveField | None:
         return self._known[id(value)][2] if id(value) in self._known else None
 
-    def _slid(self, x: Array, window: tuple[int, int], step: tuple[int, int]) -> ReceptiveField | None:
+    def _slid(
+        self, x: Array, window: tuple[int, int], step: tuple[int, int], before: tuple[int, int] = (0, 0)
+    ) -> ReceptiveField | None:
+        """Return the field of a window that slides over `x`, from `before` rows and columns of padding on."""
         seen = self.field(x)
         if seen is None or seen.whole:
             return seen
-        sizes = (size + (n - 1) * stride for size, stride, n in zip(seen.size, seen.stride, window, strict=True))
-        strides = (stride * n for stride, n in zip(seen.stride, step, strict=True))
-        return ReceptiveField((next(sizes), next(sizes)), (next(strides), next(strides)))
+        height, width = (size + (n - 1) * stride for size, stride, n in zip(seen.size, seen.stride, window, strict=True))
+        down, across = (stride * n for stride, n in zip(seen.stride, step, strict=True))
+        top, left = (first - n * stride for first, stride, n in zip(seen.start, seen.stride, before, strict=True))
+        return ReceptiveField((height, width), (down, across), start=(top, left))
 
     def conv(self, x: Array, kernel: Array, bias: Array | None = None, **options: Any) -> Array:
         dilation = options.get("dilation", (1, 1))
         window = tuple((n - 1) * d + 1 for n, d in zip(kernel.shape[:2], dilation, strict=True))
-        field = self._slid(x, (window[0], window[1]), options.get("stride", (1, 1)))
+        field = self._slid(x, (window[0], window[1]), options.get("stride", (1, 1)), _before(options))
         return self.note(EXACT.conv(x, kernel, bias, **options), "conv", field)
 
     def max_pool(self, x: Array, **options: Any) -> Array:
-        field = self._slid(x, options["window"], options["stride"])
+        field = self._slid(x, options["window"], options["stride"], _before(options))
         return self.note(EXACT.max_pool(x, **options), "max_pool", field)
 
     def avg_pool(self, x: Array, *, size: tuple[int, int]) -> Array:
@@ -132,10 +152,9 @@ class _Trace:
         if size == (1, 1):
             field = self.whole
         else:
-            # Where the bins are uneven: the extent of the largest one, and the mean step, rounded.
-            window = [max(b - a for a, b in adaptive_windows(n, k)) for n, k in zip(given, size, strict=True)]
-            step = [max(1, round(n / k)) for n, k in zip(given, size, strict=True)]
-            field = self._slid(x, (window[0], window[1]), (step[0], step[1]))
+            # Where the bins are uneven: the mean step, rounded, and an extent that has every bin in it.
+            (high, down, top), (wide, across, left) = (_bins(n, k) for n, k in zip(given, size, strict=True))
+            field = self._slid(x, (high, wide), (down, across), (top, left))
         pooled = EXACT.avg_pool(x, size=size)
         # Pooling to the size it has returns its argument; a new value keeps the two apart.
         return self.note(pooled + 0 if pooled is x else pooled, "avg_pool", field)
@@ -151,11 +170,34 @@ class _Trace:
 
     def add(self, x: Array, y: Array) -> Array:
         a, b = self.field(x), self.field(y)
-        field = None if a is None or b is None else max(a, b, key=lambda f: (f.whole, f.size))
+        field = None if a is None or b is None else _both(a, b)
         return self.note(EXACT.add(x, y), "add", field)
 
     def ops(self) -> Ops:
         return Ops(self.conv, self.linear, self.batch_norm, self.relu, self.max_pool, self.avg_pool, self.add)
+
+
+def _before(options: dict[str, Any]) -> tuple[int, int]:
+    (top, _), (left, _) = options.get("padding", ((0, 0), (0, 0)))
+    return top, left
+
+
+def _bins(size: int, bins: int) -> tuple[int, int, int]:
+    """Return the extent, the step and the padding before of the window that, moved by the step, has each bin in it."""
+    step = max(1, round(size / bins))
+    moved = [(start - i * step, stop - i * step) for i, (start, stop) in enumerate(adaptive_windows(size, bins))]
+    first = min(start for start, _ in moved)
+    return max(stop for _, stop in moved) - first, step, -first
+
+
+def _both(a: ReceptiveField, b: ReceptiveField) -> ReceptiveField:
+    """Return the field of a sum: what either sees."""
+    large = max(a, b, key=lambda field: (field.whole, field.size))
+    if large.whole:
+        return large
+    top, left = (min(pair) for pair in zip(a.start, b.start, strict=True))
+    bottom, right = (max(f.start[i] + f.size[i] for f in (a, b)) for i in (0, 1))
+    return ReceptiveField((bottom - top, right - left), large.stride, start=(top, left))
 
 
 def layer_table(model: Model, size: tuple[int, int]) -> LayerTable:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-import jaxviz
-from jaxviz import ImageError
+from jaxviz import image
+from jaxviz._errors import ImageError
+from jaxviz._types import StrPath
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,22 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images (N, H, W, 3) in [0, 1] with their files, and the files between them that could not be read."""
+    """Some images (N, H, W, C) in [0, 1] with their files, and the files between them that could not be read."""
 
     paths: Sequence[Path]
     images: np.ndarray
     skipped: Sequence[Skipped]
 
 
-def find_files(given: Sequence[Path], leave_out: Path) -> tuple[list[Path], list[Skipped]]:
+def find_files(paths: Sequence[StrPath] | StrPath, out: StrPath | None = None) -> tuple[list[Path], list[Skipped]]:
     """Return the files that are given or are in given folders, in order, each once; and the folders that cannot be listed.
 
-    Files and folders whose names begin with a dot are left out of folders, and so is the folder `leave_out`.
+    Files and folders whose names begin with a dot are left out of folders, and so is the folder `out`.
     """
+    given = [Path(one) for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     found: dict[str, Path] = {}
     closed: list[Skipped] = []
-    away = os.path.realpath(leave_out)
+    away = None if out is None else os.path.realpath(out)
 
     def tell(error: OSError) -> None:
         closed.append(Skipped(Path(error.filename or "?"), error.strerror or str(error)))
@@ -55,16 +57,16 @@ def find_files(given: Sequence[Path], leave_out: Path) -> tuple[list[Path], list
     return list(found.values()), closed
 
 
-def read_batches(paths: Sequence[Path], count: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
-    """Yield batches of `count` images, the last one of fewer or none; a thread decodes one batch ahead.
+def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
+    """Yield batches of `batch` images, the last one of fewer or none; a thread decodes one batch ahead.
 
     Args:
-        paths: of the files.
-        count: images at a time.
+        files: their paths.
+        batch: images at a time.
         size: (height, width) to which they are cut and scaled.
         channels: 3, or 1 for a network of grey images.
     """
-    rest = iter(paths)
+    rest = iter(files)
 
     def read() -> Batch:
         good: list[Path] = []
@@ -76,25 +78,25 @@ def read_batches(paths: Sequence[Path], count: int, size: tuple[int, int], chann
                 good.append(path)
             except ImageError as error:
                 skipped.append(Skipped(path, _reason(path, error)))
-            if len(good) == count:
+            if len(good) == batch:
                 break
         stacked = np.stack(images) if images else np.zeros((0, *size, channels), np.float32)
         return Batch(good, stacked, skipped)
 
     with ThreadPoolExecutor(1, thread_name_prefix="jaxviz-decode") as pool:
         ahead = pool.submit(read)
-        while (batch := ahead.result()).paths or batch.skipped:
+        while (part := ahead.result()).paths or part.skipped:
             ahead = pool.submit(read)
-            yield batch
+            yield part
 
 
 def _read(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
     if path.exists() and not path.is_file():
         raise ImageError("not a regular file.")  # a pipe would be waited for
-    image = jaxviz.image.load(path, size)
-    if not 0 <= image.min() <= image.max() <= 1:
+    photo = image.load(path, size)
+    if not 0 <= photo.min() <= photo.max() <= 1:
         raise ImageError("values outside [0, 1].")
-    return image if channels == 3 else image.mean(-1, keepdims=True)
+    return photo if channels == 3 else photo.mean(-1, keepdims=True)
 
 
 def _reason(path: Path, error: ImageError) -> str:

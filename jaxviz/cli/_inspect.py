@@ -1,0 +1,19 @@
+"""The group of commands `jaxviz inspect`; each command has a file of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from jaxviz.cli._app import _Group, app
+
+inspect_app = typer.Typer(
+    cls=_Group,
+    name="inspect",
+    help="Look inside a network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.add_typer(inspect_app)
