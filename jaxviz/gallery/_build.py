@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from jaxviz.result import Result, versions
 
 BY_PHOTOS = f"Similar units are excited by the same photos: cosine of their activations in the {PROFILE} strongest of each."
 BY_PICTURES = "Similar units are excited by the same images: cosine of their activations in all pictures of the layer."
+PLAIN = (bool, int, float, str, tuple)
 _RUN = ("mesh", "chunk")  # how a run is carried out, without any influence on what comes out
 
 
@@ -37,7 +39,7 @@ def build(
     k: int = 9,
     samples: int = 1,
     negative: bool = False,
-    similar: int = 12,
+    similar: int = 9,
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     seed: int = 0,
@@ -57,7 +59,7 @@ def build(
         model: from `load`, `from_torch` or `from_module`; of three colours or one.
         layers: `"layer3,layer4:0-31"`, or a list of such. `"logit"` shows the classes.
         out: the site's folder. Stopped in any way, also killed, the same call continues; more layers may be added later.
-        examples: folders or files of photos; those in folders count as of the class that the folder is named by. None: no photos.
+        examples: folders or files of photos. Those in folders are of the class that the folder is named by. None: no photos.
         k: photos shown of each unit.
         samples: pictures of each unit.
         negative: show pictures of the opposite direction, too.
@@ -112,7 +114,7 @@ def build(
             done[one.slug] = layer
             site = Site(
                 title=model.name or "Network",
-                about=_about(model, result, photos, shown),
+                about=_about(model, result, photos, recipe),
                 command=command or _call(model, layers, examples, {**asked, **shown, **recipe}),
                 way=_way(way_past(table, wanted), done),
                 samples=samples,
@@ -160,7 +162,7 @@ def _way(parts: Sequence[Wanted | Passed], done: Mapping[str, Layer]) -> tuple[L
     return tuple(found)
 
 
-def _about(model: Model, result: Result, photos: Photos, shown: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _about(model: Model, result: Result, photos: Photos, recipe: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return how the site was made, for people."""
     made = result.settings
     rows = {
@@ -170,21 +172,26 @@ def _about(model: Model, result: Result, photos: Photos, shown: Mapping[str, Any
         "files that were no photos": str(photos.skipped) if photos.skipped else "",
         "images of each unit": str(made.get("samples")),
         "steps": str(made.get("steps")),
-        "size": " × ".join(map(str, made.get("size", ()))) + " pixels",
+        "size": " \N{MULTIPLICATION SIGN} ".join(map(str, made.get("size", ()))) + " pixels",
         "seed": str(made.get("seed")),
-        **{
-            name.replace("_", " "): str(made[name])
-            for name in ("learning_rate", "optimizer", "param", "transforms", "regularizers")
-            if made.get(name) not in (None, "()")
-        },
+        "learning rate": str(made.get("learning_rate")),
+        **{name.replace("_", " "): _short(value) for name, value in recipe.items() if name != "learning_rate"},
         **versions(),
     }
     return tuple((name, value) for name, value in rows.items() if value)
 
 
+def _short(value: Any) -> str:
+    """Return a setting in a few words: functions and classes by name."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_short, value)) or "none"
+    text = getattr(value, "__name__", None) or (type(value).__name__ if dataclasses.is_dataclass(value) else repr(value))
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 def _call(model: Model, layers: str | Sequence[str], examples: Any, given: Mapping[str, Any]) -> str:
     """Return the Python call that makes this site, as far as its arguments can be written."""
     asked = layers if isinstance(layers, str) else list(layers)
-    plain = {"examples": examples, **given}
-    named = [f"{name}={value!r}" for name, value in plain.items() if value is not None]
+    named = [] if examples is None else [f"examples={examples!r}"]
+    named += [f"{name}={value!r}" if isinstance(value, PLAIN) else f"{name}={_short(value)}" for name, value in given.items()]
     return f"jaxviz.gallery.build(jaxviz.load({model.name!r}), {asked!r}, {', '.join(named)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jaxviz.gallery._site import Unit
@@ -58,8 +59,13 @@ def chart(unit: Unit) -> Chart | None:
 
 
 def number(value: float) -> str:
-    """Return three digits, as people write them: 1240, 12.4, 0.0124, 1.2e-07."""
-    text = f"{value:.3g}"
-    if "e" in text and 1e-4 <= abs(value) < 1e7:
-        text = f"{value:.0f}" if abs(value) >= 1 else f"{value:.6f}".rstrip("0")
-    return text.replace("-", "\u2212") if "e" not in text else text
+    """Return three digits, as people write them: 1240, 12.4, 1.70, 0.0124, 1.20e-07.
+
+    >>> number(-1.7), number(123456.0)
+    ('\\u22121.70', '123456')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    large = abs(value)
+    text = f"{value:.0f}" if 100 <= large < 1e7 else f"{value:#.3g}" if large == 0 or 1e-3 <= large < 1e7 else f"{value:.2e}"
+    return "0" if large == 0 else text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text

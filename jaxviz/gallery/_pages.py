@@ -17,7 +17,7 @@ from jaxviz.gallery._chart import chart, number
 from jaxviz.gallery._site import Layer, Site, Unit
 
 ASSETS = ("site.css", "site.js")
-STRIP = 24  # thumbnails of a layer on the map
+STRIP = 42  # thumbnails of a layer on the map
 
 
 def write_map(site: Site, folder: Path) -> Path:

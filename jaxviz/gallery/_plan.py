@@ -65,7 +65,8 @@ def plan(model: Model, layers: str | Sequence[str], size: tuple[int, int], table
         units = np.unique(np.atleast_1d(np.asarray(objective.index)))
         if node in found:
             raise ArgumentError(f"'{name}' and '{found[node][0]}' are the same layer: give its units together.")
-        found[node] = (node if isinstance(objective, Logit) else name, units, Channel(node, units.astype(np.int32)))
+        name = node if isinstance(objective, Logit) else name
+        found[node] = (name, units, Channel(name, units.astype(np.int32)))
     order = sorted(found, key=table.names.index)
     names = slugs([found[node][0] for node in order])
     classes = {last: tuple(model.class_names)}
@@ -109,4 +110,4 @@ def field_in_words(field: ReceptiveField | None, size: tuple[int, int]) -> tuple
         return "the whole image", (1.0, 1.0)
     if field.size == (1, 1):
         return "one pixel", (height, width)
-    return f"{field.size[0]} × {field.size[1]} pixels", (height, width)
+    return f"{field.size[0]} \N{MULTIPLICATION SIGN} {field.size[1]} pixels", (height, width)

@@ -126,7 +126,11 @@ const jaxviz = (() => {
 
   // From tile to tile: left and right in order, up and down to the nearest one of the next row.
   function step(key) {
-    const links = all(".grid a, .stop, .strip a").filter(link => link.offsetParent && !link.closest("[hidden]"));
+    const seen = link => {  // the strips of the map are cut to whole rows
+      const strip = link.closest(".strip");
+      return !strip || link.getBoundingClientRect().top < strip.getBoundingClientRect().bottom - 4;
+    };
+    const links = all(".grid a, .stop, .strip a").filter(link => link.offsetParent && seen(link));
     const here = links.indexOf(document.activeElement);
     if (here < 0) return links[0]?.focus();
     if (key === "ArrowLeft" || key === "ArrowRight") return links[here + (key === "ArrowRight" ? 1 : -1)]?.focus();
