@@ -226,6 +226,11 @@ def _image_shape(images: ArrayLike) -> tuple[int, ...]:
 
 
 def as_pair(size: Size) -> tuple[int, int]:
+    """Return (height, width) of a size: itself, or a square's.
+
+    Raises:
+        ArgumentError: not positive whole numbers.
+    """
     pair = size if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v > 0 for v in pair):
         raise ArgumentError(f"Expected a size as a positive int or (height, width), got {size!r}.")

@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxviz._errors import MemoryLimitError
-from jaxviz._types import Array, ArrayLike, PyTree
+from jaxviz._types import Array, PyTree
 from jaxviz.engine._execute import is_out_of_memory
 from jaxviz.engine._reduce import IMAGES, _evaluations, _grid, _length, _local_devices, _specs
 
@@ -124,7 +124,7 @@ class Fold:
 
 
 @partial(jax.jit, static_argnums=0)
-def _advance(grid: Mesh, program: Any, state: PyTree, items: PyTree, numbers: ArrayLike) -> PyTree:
+def _advance(grid: Mesh, program: Any, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
     def advance(program: Any, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
         after = program.step(jax.tree.map(lambda leaf: leaf[0], state), items, numbers)
         return jax.tree.map(lambda leaf: leaf[None], after)

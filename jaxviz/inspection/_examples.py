@@ -93,10 +93,11 @@ def top_examples(
     found = {name: _checked(name, table[name]) for name in names}
     if not found:
         raise ArgumentError("Expected the name of at least one layer; got none.")
-    progress = run.pop("progress", None)
+    progress = run.get("progress")
+    options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
     program = _Strongest(model.bare(), tuple(found), tuple(layer.channels for layer in found.values()), int(k), score == "mean")
     kept = _Kept(out, overwrite, lambda: _identity(model, found, int(k), score, source, run))
-    fold = engine.Fold(program, kept.resume(source, int(k)), **run)
+    fold = engine.Fold(program, kept.resume(source, int(k)), **options)
     clock = Clock(source.total, 1, 1, progress)
 
     def now(finished: bool = False) -> Saved:
@@ -255,8 +256,8 @@ class _Strongest:
 
     def start(self) -> _State:
         shape = (sum(self.units), self.k)
-        indices = jnp.full(shape, -1, jnp.int32)
-        return _State(jnp.full(shape, -jnp.inf), indices, jnp.zeros(shape, jnp.int32), _histogram.empty(shape[0]), jnp.int32(0))
+        places = jnp.zeros(shape, jnp.int32)
+        return _State(jnp.full(shape, -jnp.inf), places - 1, places, _histogram.empty(shape[0]), jnp.int32(0))
 
     def step(self, state: _State, items: Array, numbers: Array) -> _State:
         found = activations(self.model, items, self.layers)
@@ -268,19 +269,20 @@ class _Strongest:
         ranked = jnp.where(given & jnp.isfinite(scores), scores, -jnp.inf).T
         indices = jnp.broadcast_to(numbers[None], ranked.shape)
         top, which = jax.lax.top_k(jnp.concatenate([state.scores, ranked], 1), self.k)
-        picked = [
+        indices, places = (
             jnp.take_along_axis(jnp.concatenate(pair, 1), which, 1)
             for pair in ((state.indices, indices), (state.places, places.T))
-        ]
+        )
         histogram = _histogram.count(*state.histogram, jnp.where(given, scores, jnp.nan))
-        return _State(top, *picked, histogram, state.seen + given.sum().astype(jnp.int32))
+        return _State(top, indices, places, histogram, state.seen + given.sum().astype(jnp.int32))
 
     def merge(self, state: _State, other: _State) -> _State:
         pairs = ((state.scores, other.scores), (state.indices, other.indices), (state.places, other.places))
         scores, indices, places = (jnp.concatenate(pair, 1) for pair in pairs)
         falling, indices, places = jax.lax.sort((-scores, indices, places), dimension=1, num_keys=2)
-        top = (part[:, : self.k] for part in (jnp.where(falling == 0, 0, -falling), indices, places))
-        return _State(*top, _histogram.merge(state.histogram, other.histogram), state.seen + other.seen)
+        scores, indices, places = (part[:, : self.k] for part in (jnp.where(falling == 0, 0, -falling), indices, places))
+        histogram = _histogram.merge(state.histogram, other.histogram)
+        return _State(scores, indices, places, histogram, state.seen + other.seen)
 
 
 def _strongest(maps: Array, mean: bool) -> tuple[Array, Array]:

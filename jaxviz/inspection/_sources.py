@@ -75,8 +75,8 @@ class Files:
         for number, one in enumerate(listed):
             if number >= self.total or _absolute(self._files[number]) != one.path:
                 raise SaveError(
-                    f"The folder '{folder}' holds a run over other files: it saw '{one.path}', which is not here now, or not in "
-                    f"its place. {ADVICE.capitalize()}."
+                    f"The folder '{folder}' holds a run over other files: it saw '{one.path}', which is not here now, or "
+                    f"elsewhere in their order: {ADVICE}."
                 )
             if _stamp(self._files[number]) != one.stamp:
                 raise SaveError(f"'{one.path}' has changed since the run in '{folder}' saw it: {ADVICE}.")

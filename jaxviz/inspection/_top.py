@@ -127,6 +127,8 @@ class TopExamples:
     ) -> Image.Image:
         """Return rows of units with the crops of their k images, strongest first, and the scores below.
 
+        Where a crop is the whole image, a frame shows the strongest position: its cell of the map.
+
         Args:
             units: one, some, or None for all.
             extent: see `crops`.
@@ -139,7 +141,7 @@ class TopExamples:
         chosen = self._units(units)
         return Image.fromarray(
             plot.table(
-                self._pictures(chosen, extent),
+                self._pictures(chosen, extent, mark=True),
                 columns=[str(i + 1) for i in range(self.scores.shape[1])],
                 rows=[f"{self.layer}:{unit}" for unit in chosen],
                 captions=[[f"{score:.3g}" for score in self.scores[unit]] for unit in chosen],
@@ -152,7 +154,7 @@ class TopExamples:
         """Return the crops of all units on one page, each unit's beside each other, with its number and highest score."""
         names = [str(unit) for unit in range(len(self))]
         notes = [f"{scores[0]:.3g}" for scores in self.scores]
-        section = plot.Section(self.layer, self._pictures(None, extent)[..., :3], names, notes)
+        section = plot.Section(self.layer, self._pictures(None, extent, mark=True), names, notes)
         return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
@@ -191,7 +193,7 @@ class TopExamples:
             raise UnitError(f"{self.layer} has the units 0 to {len(self) - 1}; got {units!r}.")
         return chosen
 
-    def _pictures(self, units: int | Sequence[int] | None, extent: int | None) -> np.ndarray:
+    def _pictures(self, units: int | Sequence[int] | None, extent: int | None, mark: bool = False) -> np.ndarray:
         """Return the crops of units (n, k, h, w, C): uint8 from files, float32 from an array. Each file is read once."""
         chosen = self._units(units)
         windows = np.stack([self.windows(unit, extent=extent) for unit in chosen])
@@ -206,6 +208,8 @@ class TopExamples:
             if index >= 0:
                 for row, column in zip(*np.nonzero(wanted == index), strict=True):
                     _paste(found[row, column], image, windows[row, column, :2])
+                    if mark and self.shape and (height, width) == self.image_size:
+                        _frame(found[row, column], self.shape, self.positions[chosen[row], column])
         assert found is not None
         return found
 
@@ -227,3 +231,16 @@ def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
     rows, columns = slice(max(top, 0), min(bottom, image.shape[0])), slice(max(left, 0), min(right, image.shape[1]))
     if rows.start < rows.stop and columns.start < columns.stop:
         canvas[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
+
+
+def _frame(canvas: np.ndarray, shape: tuple[int, ...], position: np.ndarray) -> None:
+    """Draw a frame around the cell of a map that lies over the whole image."""
+    mask = np.zeros(canvas.shape[:2], bool)
+    (top, bottom), (left, right) = (
+        (int(at * whole / cells), int(np.ceil((at + 1) * whole / cells)))
+        for at, whole, cells in zip(position, canvas.shape, shape, strict=False)
+    )
+    mask[top:bottom, left:right] = True
+    framed = plot.outline(canvas[None], mask[None], width=max(1, round(min(canvas.shape[:2]) / 90)))[0]
+    colours = canvas.shape[-1]
+    canvas[:] = framed[..., :colours] if canvas.dtype == np.uint8 else framed[..., :colours] / np.float32(255)
