@@ -46,7 +46,7 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
     >>> load(path, 2).shape
     (2, 2, 3)
     """
-    hw = None if size is None else _hw(size)
+    hw = None if size is None else as_pair(size)
     try:
         with Image.open(path) as file:
             image = _rgb_or_float(ImageOps.exif_transpose(file))
@@ -173,7 +173,7 @@ def resize(images: ArrayLike, size: Size, method: Method = "bilinear") -> Array:
     if method not in _METHODS:
         raise ArgumentError(f"Unknown method {method!r}; expected one of {', '.join(_METHODS)}.")
     shape = _image_shape(images)
-    return jax.image.resize(jnp.asarray(images), (*shape[:-3], *_hw(size), shape[-1]), _METHODS[method])
+    return jax.image.resize(jnp.asarray(images), (*shape[:-3], *as_pair(size), shape[-1]), _METHODS[method])
 
 
 def crop(images: ArrayLike, size: Size) -> ArrayLike:
@@ -182,7 +182,7 @@ def crop(images: ArrayLike, size: Size) -> ArrayLike:
     >>> crop(np.zeros((2, 8, 6, 3)), (4, 4)).shape
     (2, 4, 4, 3)
     """
-    height, width = _hw(size)
+    height, width = as_pair(size)
     shape = _image_shape(images)
     if height > shape[-3] or width > shape[-2]:
         raise ArgumentError(f"Cannot cut {height}x{width} pixels out of images of {shape[-3]}x{shape[-2]}.")
@@ -225,7 +225,12 @@ def _image_shape(images: ArrayLike) -> tuple[int, ...]:
     return shape
 
 
-def _hw(size: Size) -> tuple[int, int]:
+def as_pair(size: Size) -> tuple[int, int]:
+    """Return (height, width) of a size: itself, or a square's.
+
+    Raises:
+        ArgumentError: not positive whole numbers.
+    """
     pair = size if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v > 0 for v in pair):
         raise ArgumentError(f"Expected a size as a positive int or (height, width), got {size!r}.")
