@@ -124,24 +124,34 @@ const jaxviz = (() => {
 
   function found(data) { found.data = data; }
 
-  // From tile to tile: left and right in order, up and down to the nearest one of the next row.
+  // From tile to tile. Tiles of a grid are alike, so that they can be counted: asking thousands of tiles that are out of
+  // sight for their places would lay each of them out.
   function step(key) {
-    const seen = link => {  // the strips of the map are cut to whole rows
+    const active = document.activeElement;
+    const grid = active.closest(".grid") ?? all(".grid").find(one => !one.closest("[hidden]"));
+    if (!grid) return stepOnMap(key);
+    const items = [...grid.children].filter(item => !item.hidden), here = items.indexOf(active.closest("li"));
+    const columns = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[key];
+    const to = items[here < 0 ? 0 : here + by];
+    if (to) one("a", to).focus();
+  }
+
+  // On the map: left and right in order, up and down to the nearest of the next row.
+  function stepOnMap(key) {
+    const seen = link => {  // strips are cut to whole rows
       const strip = link.closest(".strip");
       return !strip || link.getBoundingClientRect().top < strip.getBoundingClientRect().bottom - 4;
     };
-    const links = all(".grid a, .stop, .strip a").filter(link => link.offsetParent && seen(link));
-    const here = links.indexOf(document.activeElement);
+    const links = all(".stop, .strip a").filter(seen), here = links.indexOf(document.activeElement);
     if (here < 0) return links[0]?.focus();
     if (key === "ArrowLeft" || key === "ArrowRight") return links[here + (key === "ArrowRight" ? 1 : -1)]?.focus();
     const from = links[here].getBoundingClientRect(), down = key === "ArrowDown" ? 1 : -1;
     let best = null, least = Infinity;
-    for (const link of down > 0 ? links.slice(here + 1) : links.slice(0, here).reverse()) {
+    for (const link of links) {
       const to = link.getBoundingClientRect(), rows = down * (to.top - from.top);
-      if (rows < 2) continue;
       const far = rows * 4 + Math.abs(to.left - from.left);
-      if (far < least) { least = far; best = link; }
-      if (rows > 900) break;
+      if (rows > 2 && far < least) { least = far; best = link; }
     }
     best?.focus();
   }
