@@ -14,6 +14,8 @@ from jaxviz.plot._maps import fitted as fitted
 from jaxviz.plot._maps import highlight as highlight
 from jaxviz.plot._maps import outline as outline
 from jaxviz.plot._maps import overlay as overlay
+from jaxviz.plot._notebook import figure_html as figure_html
+from jaxviz.plot._notebook import jpeg as jpeg
 from jaxviz.plot._sheet import Section as Section
 from jaxviz.plot._sheet import contact_sheet as contact_sheet
 from jaxviz.plot._table import Bar as Bar
