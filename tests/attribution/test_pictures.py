@@ -144,10 +144,8 @@ def test_notebooks_show_it_and_names_are_text() -> None:
     assert base64.b64decode(page.split("base64,")[1].split('"')[0])[:2] == b"\xff\xd8"
     many = Attribution(np.ones((30, 4, 4)), np.ones(30), np.full(30, "x"), None, "rise", True)
     assert "The first 24 of 30 images are shown" in many._repr_html_()
-    names = np.full((30, 5), "x")
-    assert (
-        "The first 4 of 30 images" in Attribution(np.ones((30, 5, 4, 4)), np.ones((30, 5)), names, None, "", True)._repr_html_()
-    )
+    many = Attribution(np.ones((30, 5, 4, 4)), np.ones((30, 5)), np.full((30, 5), "x"), None, "rise", True)
+    assert "The first 4 of 30 images are shown" in many._repr_html_()
     assert found[:0]._repr_jpeg_() is None and "Attribution" in found[:0]._repr_html_()
 
 
