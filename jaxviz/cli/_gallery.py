@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -66,9 +67,15 @@ def gallery(
     }
     pixels, names = options.read_size(size), read_names(folder_names)
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
-    begun = time.perf_counter()
+    begun, bar = time.perf_counter(), Bar([], quiet)
     try:
-        with Bar([], quiet) as bar:
+        with ExitStack() as stack:
+
+            def report(what: str, now: jaxviz.Progress) -> None:
+                if not bar.is_shown:  # not before every argument has been checked
+                    stack.enter_context(bar)
+                bar.report_part(what, now)
+
             page = jaxviz.gallery.build(
                 network,
                 layers,
@@ -84,7 +91,7 @@ def gallery(
                 folder_names=names,
                 command=shlex.join(["jaxviz", *sys.argv[1:]]),
                 overwrite=overwrite,
-                progress=bar.report_part,
+                progress=report,
                 mesh=jaxviz.make_mesh(devices),
                 **{name: value for name, value in given.items() if value is not None},
             )

@@ -28,6 +28,10 @@ class Bar:
         self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
         self._task = self._progress.add_task("", total=self._ends[-1], state="compiling")
 
+    @property
+    def is_shown(self) -> bool:
+        return self._progress.live.is_started
+
     def __enter__(self) -> Bar:
         self._progress.__enter__()
         return self

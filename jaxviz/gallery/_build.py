@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxviz import engine
-from jaxviz._errors import ArgumentError
+from jaxviz._errors import ArgumentError, ImageError
 from jaxviz._folder import find_files
 from jaxviz._result_files import failures
 from jaxviz._types import StrPath
@@ -141,11 +141,20 @@ def _check(model: Model, numbers: Mapping[str, Any], options: Mapping[str, Any])
 
 
 def _described(examples: StrPath | Sequence[StrPath] | None, out: Path) -> Any:
-    """Return which photos are looked at: how many, and a digest of their names."""
+    """Return which photos are looked at: how many, and a digest of their names.
+
+    Raises:
+        ImageError: there are none; before anything is written, so that the call can be put right.
+    """
     if examples is None:
         return None
-    files, _ = find_files(examples, out)
     folders = roots(examples)
+    for path in folders:
+        if not path.exists():
+            raise ImageError(f"There is no file or folder '{path}'.")
+    files, _ = find_files(examples, out)
+    if not files:
+        raise ImageError(f"There are no files in '{folders[0] if folders else ''}'.")
     names = [shown_name(file, folders) for file in files]
     return f"{len(files)} files, {engine.digest([name.encode(errors='surrogateescape').hex() for name in names])}"
 

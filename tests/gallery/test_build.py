@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from jaxviz.result import load_result
 from tests.gallery.conftest import EVIL, LAYERS, SETTINGS
 from tests.tiny import tiny_model
 
+ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "img", "input", "rect", "line", "image", "br", "circle", "path"}
 
 
@@ -173,6 +177,30 @@ def test_a_site_that_was_stopped_goes_on(photos: Path, tmp_path: Path, monkeypat
     for name in files(whole):
         if name.endswith((".html", "search.js")):
             assert (whole / name).read_text() == (tmp_path / "site" / name).read_text(), name
+
+
+KILLED = """
+import time, jaxviz
+from tests.gallery.conftest import SETTINGS
+from tests.tiny import tiny_model
+wait = lambda what, now: time.sleep(600 if what == "relu_1" else 0)
+jaxviz.gallery.build(tiny_model(), "conv1:0-2,relu_1:0-1", examples={photos!r}, out={out!r}, progress=wait, **SETTINGS)
+"""
+
+
+def test_a_site_whose_process_was_killed_goes_on(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    process = subprocess.Popen([sys.executable, "-c", KILLED.format(photos=str(photos), out=str(out))], cwd=ROOT)
+    deadline = time.monotonic() + 300
+    while not (out / "index.html").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert "Still to be rendered: relu_1." in Page(out / "index.html").text
+    before = (out / "work" / "conv1" / "result.npz").stat().st_mtime_ns
+    jaxviz.gallery.build(tiny_model(), "conv1:0-2,relu_1:0-1", examples=photos, out=out, **SETTINGS)
+    assert "Still" not in Page(out / "index.html").text and (out / "layers" / "relu_1" / "0001.html").is_file()
+    assert (out / "work" / "conv1" / "result.npz").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
