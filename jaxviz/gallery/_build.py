@@ -16,7 +16,7 @@ from jaxviz._result_files import failures
 from jaxviz._types import StrPath
 from jaxviz.gallery._layer import Photos, Report, Work
 from jaxviz.gallery._likeness import PROFILE
-from jaxviz.gallery._pages import write_layer, write_map
+from jaxviz.gallery._pages import write_layer, write_map, write_units
 from jaxviz.gallery._photos import roots, shown_name
 from jaxviz.gallery._plan import Wanted, plan, way_past
 from jaxviz.gallery._record import open_folder
@@ -124,6 +124,7 @@ def build(
                 likeness=(BY_PHOTOS if photos.tops else BY_PICTURES) if similar else "",
                 waiting=tuple(each.name for each in wanted if each.slug not in done),
             )
+            write_units(site, layer, out)
             write_layer(site, layer, out)
             page = write_map(site, out)  # so that what is finished can be looked at
     return page

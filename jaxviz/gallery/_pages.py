@@ -31,14 +31,18 @@ def write_map(site: Site, folder: Path) -> Path:
 
 
 def write_layer(site: Site, layer: Layer, folder: Path) -> None:
-    """Write a layer's page, and a page for each of its units."""
+    """Write a layer's page."""
+    _render(folder / "layers" / layer.slug / "index.html", "layer.html", site=site, layer=layer, root="../../")
+
+
+def write_units(site: Site, layer: Layer, folder: Path) -> None:
+    """Write a page for each of a layer's units."""
     own = folder / "layers" / layer.slug
     by_number = {unit.number: unit for unit in layer.units}
     for before, unit, after in zip((None, *layer.units), layer.units, (*layer.units[1:], None), strict=False):
         similar = [(by_number[other], likeness) for other, likeness in unit.similar if other in by_number]
         values = {"unit": unit, "before": before, "after": after, "similar": similar}
         _render(own / f"{layer.stem(unit.number)}.html", "unit.html", site=site, layer=layer, root="../../", **values)
-    _render(own / "index.html", "layer.html", site=site, layer=layer, root="../../")
 
 
 def search_data(site: Site) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def search_data(site: Site) -> dict[str, Any]:
     rows = []
     for i, layer in enumerate(site.layers):
         for unit in layer.units:
-            said = [words.setdefault(kind, len(words)) for kind, _ in unit.kinds]
+            said = [[words.setdefault(kind, len(words)), count] for kind, count in unit.kinds]
             rows.append([i, unit.number, unit.name, number(unit.score), said])
     layers = [{"name": layer.name, "slug": layer.slug, "digits": len(layer.stem(0))} for layer in site.layers]
     return {"layers": layers, "words": list(words), "units": rows}

@@ -19,6 +19,7 @@ from jaxviz.image import load, to_pillow
 from jaxviz.inspection import TopExamples
 
 QUALITY = 88  # of WebP
+FRAMED = 0.6  # of a photo's area: what a unit sees is framed and cut out where it is not more; else only its middle is marked
 
 
 def roots(paths: StrPath | Sequence[StrPath]) -> list[Path]:
@@ -50,20 +51,22 @@ def examples_of(top: TopExamples, unit: int, k: int, kinds: Sequence[str], folde
     """Return the k photos that excite a unit most, the strongest first."""
     found = []
     height, width = top.image_size
+    field = top.receptive_field
+    framed = field is not None and not field.whole and field.size[0] * field.size[1] <= FRAMED * height * width
     for score, index, position in zip(top.scores[unit][:k], top.indices[unit][:k], top.positions[unit][:k], strict=True):
         if index < 0:
             continue
         place = box = None
-        if top.shape and top.receptive_field is not None:
-            t, left, b, right = top.receptive_field.box(int(position[0]), int(position[1]))
+        if top.shape and field is not None:
+            t, left, b, right = field.box(int(position[0]), int(position[1]))
             place = ((t + b) / 2 / height, (left + right) / 2 / width)
             place = (min(max(place[0], 0.0), 1.0), min(max(place[1], 0.0), 1.0))
             cut = (max(t, 0) / height, max(left, 0) / width, min(b, height) / height, min(right, width) / width)
-            box = cut if cut != (0, 0, 1, 1) else None
+            box = cut if framed else None
         elif top.shape:
-            place = tuple((int(at) + 0.5) / n for at, n in zip(position, top.shape, strict=True))  # type: ignore[assignment]
-        name = shown_name(top.files[index], folders)
-        found.append(Example(int(index), name, kinds[index], float(score), place, box))
+            place = ((int(position[0]) + 0.5) / top.shape[0], (int(position[1]) + 0.5) / top.shape[1])
+        at = int(index)
+        found.append(Example(at, shown_name(top.files[at], folders), kinds[at], float(score), place, box))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ class Example:
         kind: the name of its class, or `NO_CLASS`.
         score: the unit's largest activation anywhere in it.
         place: (y, x) of the centre of what the unit saw there, as shares of the photo's height and width.
-        box: (top, left, bottom, right) of what it saw, as shares, cut at the photo's edges; None where that is all of it.
+        box: (top, left, bottom, right) of what it saw, as shares, cut at the photo's edges; None where that is most of it.
     """
 
     photo: int

@@ -157,28 +157,6 @@ def test_a_finished_site_is_not_rendered_again_and_more_layers_may_come(
     assert page == out / "index.html"
 
 
-def test_a_site_that_was_stopped_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(name: str = "site", **more: Any) -> Path:
-        given = SETTINGS | {"examples": photos, "out": tmp_path / name} | more
-        return jaxviz.gallery.build(tiny_model(), "conv1:0-2,relu_1:0-1", **given)
-
-    def stop(what: str, now: jaxviz.Progress) -> None:
-        if what == "relu_1":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        build(progress=stop)
-    text = Page(tmp_path / "site" / "index.html").text
-    assert "Still to be rendered: relu_1." in text and "conv1" in text
-    build()
-    assert "Still" not in Page(tmp_path / "site" / "index.html").text
-    whole = tmp_path / "whole"
-    build("whole")
-    for name in files(whole):
-        if name.endswith((".html", "search.js")):
-            assert (whole / name).read_text() == (tmp_path / "site" / name).read_text(), name
-
-
 KILLED = """
 import time, jaxviz
 from tests.gallery.conftest import SETTINGS
@@ -198,9 +176,28 @@ def test_a_site_whose_process_was_killed_goes_on(photos: Path, tmp_path: Path) -
     process.wait()
     assert "Still to be rendered: relu_1." in Page(out / "index.html").text
     before = (out / "work" / "conv1" / "result.npz").stat().st_mtime_ns
-    jaxviz.gallery.build(tiny_model(), "conv1:0-2,relu_1:0-1", examples=photos, out=out, **SETTINGS)
-    assert "Still" not in Page(out / "index.html").text and (out / "layers" / "relu_1" / "0001.html").is_file()
+    whole = tmp_path / "whole"
+    for folder in (out, whole):
+        jaxviz.gallery.build(tiny_model(), "conv1:0-2,relu_1:0-1", examples=photos, out=folder, **SETTINGS)
     assert (out / "work" / "conv1" / "result.npz").stat().st_mtime_ns == before
+    made = {name for name in files(whole) if not name.startswith(("work", "gallery.json"))}
+    assert made == {name for name in files(out) if not name.startswith(("work", "gallery.json"))}
+    for name in made:
+        if name.endswith((".html", "search.js")):
+            assert (whole / name).read_text() == (out / name).read_text(), name
+
+
+def test_a_site_that_was_interrupted_says_so(site: Path, photos: Path, tmp_path: Path) -> None:
+    def stop(what: str, now: jaxviz.Progress) -> None:
+        if what == "relu":
+            raise KeyboardInterrupt
+
+    out = tmp_path / "site"
+    shutil.copytree(site, out)
+    with pytest.raises(KeyboardInterrupt):
+        jaxviz.gallery.build(tiny_model(), f"{LAYERS},relu:0-1", examples=photos, out=out, progress=stop, **SETTINGS)
+    text = Page(out / "index.html").text
+    assert "Still to be rendered: relu, relu_1, fc." in text and "What 8 units of 1 layer" in text
 
 
 @pytest.mark.parametrize(
@@ -228,13 +225,13 @@ def test_other_layers_weights_and_photos_are_refused(site: Path, photos: Path) -
             jaxviz.gallery.build(model, layers, examples=examples, out=site, **SETTINGS)
 
 
-def test_overwrite_removes_its_own_files_only(photos: Path, tmp_path: Path) -> None:
+def test_overwrite_removes_its_own_files_only(tmp_path: Path) -> None:
     out = tmp_path / "site"
     quick = {"size": 16, "steps": 1, "transforms": ()}
     jaxviz.gallery.build(tiny_model(), "conv1:0-1", out=out, **quick)
     (out / "mine.txt").write_text("kept")
-    jaxviz.gallery.build(tiny_model(), "relu:2", out=out, overwrite=True, **quick)
-    assert (out / "mine.txt").read_text() == "kept" and not (out / "layers" / "conv1").exists()
+    jaxviz.gallery.build(tiny_model(), "conv1:2-3", out=out, overwrite=True, **quick)
+    assert (out / "mine.txt").read_text() == "kept" and not (out / "layers" / "conv1" / "0001.html").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index.html").write_text("someone's")
     with pytest.raises(SaveError, match="no gallery's"):

@@ -5,19 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from jaxviz.gallery._pages import write_layer, write_map
+from jaxviz.gallery._site import Layer, Site, Unit
 from tests.browser import Browser, outside
 from tests.gallery.conftest import EVIL
 
+CHURCH = "return jaxviz.found.data.words.indexOf('church')"
+
 
 @pytest.fixture
-def page(browser: Browser, site: Path):
+def page(browser: Browser, site: Path, tmp_path: Path):
     """Return the browser, and see in the end that no page had anything to complain of or left the site's folder."""
     found: list[str] = []
     inner = browser._forget
+    here = [site, tmp_path]
 
     def keep() -> None:
-        found.extend([*browser.errors(), *outside(browser.requests(), site)])
+        found.extend([*browser.errors(), *(url for url in browser.requests() if all(outside([url], one) for one in here))])
 
     browser._forget = keep  # type: ignore[method-assign]
     browser.window()
@@ -118,6 +124,39 @@ def test_search(page: Browser, site: Path) -> None:
     assert page.address.endswith("index.html#q=%3Cimg%20src")
     page.press("ESCAPE")
     page.wait("document.querySelector('#results').hidden")
+
+
+def test_the_search_begins_with_the_units_that_like_a_class_most(page: Browser, site: Path) -> None:
+    page.open(site / "index.html", "#q=church")
+    shown = page.texts("#results .tag b")
+    of = "const d = jaxviz.found.data; return d.units.map(u => [d.layers[u[0]].name + ':' + (u[2] || u[1]), u[4]])"
+    counts = {name: sum(count for word, count in said if word == page.script(CHURCH)) for name, said in page.script(of)}
+    assert set(shown) == {name for name, count in counts.items() if count} | {"fc:church"}
+    assert [counts[name] for name in shown] == sorted((counts[name] for name in shown), reverse=True)
+
+
+def test_a_layer_of_2048_units_stays_quick(page: Browser, tmp_path: Path) -> None:
+    """Far from the limit of what a reader would notice: this machine may be busy."""
+    units = tuple(Unit(i, "", (float(i * 37 % 100),), (1.0,), ("ok",), place=i * 7 % 2048) for i in range(2048))
+    layer = Layer("layer4", "layer4", "add", (7, 7, 2048), "the whole image", (1.0, 1.0), units, 2048)
+    site = Site("big", (), "", (layer,), 1, False, (224, 224))
+    write_map(site, tmp_path)
+    write_layer(site, layer, tmp_path)
+    folder = tmp_path / "layers" / "layer4"
+    Image.new("RGB", (128, 128), "teal").save(folder / "0000-t.webp")
+    for unit in units[1:]:
+        (folder / f"{layer.stem(unit.number)}-t.webp").hardlink_to(folder / "0000-t.webp")
+    page.open(folder / "index.html")
+    asked = page.requests()
+    assert len([url for url in asked if url.endswith("-t.webp")]) < 300, "thumbnails are lazy"
+    assert not outside(asked, tmp_path)
+    assert page.script("return performance.getEntriesByType('navigation')[0].loadEventEnd") < 10_000
+    page.script("document.querySelector('#sort [value=score]').click()")
+    assert [units[i].score for i in numbers(page)] == sorted((unit.score for unit in units), reverse=True)
+    begun = page.script("return performance.now()")
+    page.press(*["ARROW_DOWN"] * 20)
+    assert page.script("return performance.now()") - begun < 4_000, "a key lays out what is in sight, not everything"
+    page.open(tmp_path / "index.html")
 
 
 def test_code_in_names_stays_text(page: Browser, site: Path) -> None:

@@ -96,7 +96,11 @@ const jaxviz = (() => {
       one("#map").hidden = wanted.length > 0;
       if (!wanted.length || !data) return;
       const hits = data.units.filter(([layer, number, name, , said]) =>
-        matches(wanted, number, `${data.layers[layer].name} ${name} ${said.map(word => data.words[word]).join(" ")}`.toLowerCase()));
+        matches(wanted, number, `${data.layers[layer].name} ${name} ${said.map(([word]) => data.words[word]).join(" ")}`.toLowerCase()));
+      // Units most of whose photos are of a class that is looked for come first.
+      const looked = new Set([...data.words.keys()].filter(i => wanted.some(word => data.words[i].toLowerCase().includes(word))));
+      const weight = ([, , , , said]) => said.reduce((sum, [word, count]) => sum + (looked.has(word) ? count : 0), 0);
+      if (looked.size) hits.sort((a, b) => weight(b) - weight(a));
       one("p", results).textContent = `${hits.length} of ${data.units.length} units` + (hits.length > most ? `, the first ${most} shown.` : ".");
       grid.replaceChildren(...hits.slice(0, most).map(hit => tile(data.layers[hit[0]], hit)));
     }
