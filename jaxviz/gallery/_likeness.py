@@ -95,12 +95,16 @@ def most_similar(likeness: np.ndarray, count: int) -> np.ndarray:
 
 
 def side_by_side(likeness: np.ndarray) -> np.ndarray:
-    """Return the place of each unit in a row, int (U,): each stands beside the most similar one that has no place yet."""
+    """Return the place of each unit in a row, int (U,): after each comes the most similar one that has no place yet.
+
+    The first is the unit that is least like all others together, for a row that begins in the middle has to jump in the end;
+    those that are like none come last.
+    """
     left = likeness.copy()
     np.fill_diagonal(left, -np.inf)
     places = np.zeros(len(left), int)
-    # From the unit that is least like any other: chains that begin in the middle jump at their end.
-    here = int(np.argmin(left.max(1))) if len(left) > 1 else 0
+    alive = np.diagonal(likeness) > 0
+    here = int(np.argmin(np.where(alive, likeness.sum(1), np.inf)))
     for place in range(len(left)):
         places[here] = place
         left[:, here] = -np.inf

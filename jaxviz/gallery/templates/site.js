@@ -20,6 +20,9 @@ const jaxviz = (() => {
     memory.set("theme", root.dataset.theme);
   }
 
+  // In what order the units of the layer in this folder were last shown.
+  const walked = "jaxviz walk " + location.pathname.replace(/[^/]*$/, "");
+
   // The address after "#" holds what the reader chose, so that it is there again on the way back: sort=score&q=church
   const state = () => new URLSearchParams(location.hash.slice(1));
   function remember(changes) {
@@ -35,7 +38,7 @@ const jaxviz = (() => {
 
   // A layer's page: the tiles are there already; they are put in order and hidden.
   function unitsPage() {
-    const grid = one("#units"), tiles = all("li", grid), layer = document.body.dataset.layer;
+    const grid = one("#units"), tiles = all("li", grid);
     const texts = new Map(tiles.map(tile => [tile, (one("h1").textContent + " " + tile.dataset.words).toLowerCase()]));
     function sort(by, focus) {
       const sign = by === "number" || by === "place" ? 1 : -1;
@@ -60,7 +63,7 @@ const jaxviz = (() => {
     // The arrows on a unit's page walk through what is shown here.
     function walk() {
       const order = tiles.filter(tile => !tile.hidden).map(tile => tile.dataset.number);
-      try { sessionStorage.setItem("jaxviz walk " + root.dataset.root + layer, order.join(" ")); } catch { /* by number */ }
+      try { sessionStorage.setItem(walked, order.join(" ")); } catch { /* by number */ }
     }
     const asked = state(), box = one(`#sort input[value="${CSS.escape(asked.get("sort") ?? "")}"]`);
     if (box && !box.checked) { box.checked = true; sort(box.value); }
@@ -112,9 +115,9 @@ const jaxviz = (() => {
 
   // A unit's page: another search leads to the first page; the arrows turn to the units beside it.
   function unitPage() {
-    const { layer, number } = document.body.dataset;
+    const { number } = document.body.dataset;
     let order = [];
-    try { order = (sessionStorage.getItem("jaxviz walk " + root.dataset.root + layer) ?? "").split(" "); } catch { /* by number */ }
+    try { order = (sessionStorage.getItem(walked) ?? "").split(" "); } catch { /* by number */ }
     const at = order.indexOf(number);
     if (at >= 0) for (const [rel, to] of [["prev", order[at - 1]], ["next", order[at + 1]]]) {
       const stem = to && String(to).padStart(location.pathname.match(/(\d+)\.html$/)?.[1].length ?? 4, "0");
