@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 from jaxviz.gallery._site import Unit
 
 WIDTH, HEIGHT = 320, 96  # of the bars, in the drawing's own units
+LETTERS = 30  # of a number
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the axis, and the words at it."""
+    """A place on the axis, the words for it, and where the middle of these stands, clear of the others and of the edges."""
 
     x: float
     text: str
     kind: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,25 @@ def chart(unit: Unit) -> Chart | None:
             tall = HEIGHT * (count / most) ** 0.5
             x = (h.low - low) * scale + i * wide
             bars.append((round(x, 2), round(HEIGHT - tall, 2), round(max(wide - 0.7, 0.8), 2), round(tall, 2)))
-    marks = [Mark(round((0 - low) * scale, 2), "0", "zero")] if low <= 0 <= top else []
-    if unit.examples:
-        marks.append(Mark(round((unit.examples[0].score - low) * scale, 2), number(unit.examples[0].score), "photo"))
-    if unit.peaks:
-        marks.append(Mark(round((peak - low) * scale, 2), number(peak), "picture"))
+    values = [("photo", unit.examples[0].score)] if unit.examples else []
+    values += [("picture", peak)] if unit.peaks else []
+    marks = _apart([Mark(round((value - low) * scale, 2), number(value), kind) for kind, value in values])
+    if low <= 0 <= top and all(abs(mark.at - -low * scale) > LETTERS for mark in marks):
+        marks.insert(0, Mark(round(-low * scale, 2), "0", "zero", round(-low * scale, 2)))
     words = f"{sum(h.counts)} photos by the unit's largest activation in each, from {number(h.low)} to {number(h.high)}"
     words += f"; in its picture it is {number(peak)}" if unit.peaks else ""
     return Chart(tuple(bars), tuple(marks), words)
+
+
+def _apart(marks: list[Mark]) -> list[Mark]:
+    """Place the words of the marks: below them, but within the drawing and not over each other."""
+    room, last = WIDTH - LETTERS / 2, float(WIDTH)
+    placed = []
+    for mark in sorted(marks, key=lambda one: one.x, reverse=True):
+        last = round(max(min(mark.x, room), 0.0), 2)
+        placed.append(dataclasses.replace(mark, at=last))
+        room = last - LETTERS
+    return placed[::-1]
 
 
 def number(value: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxviz.gallery._chart import HEIGHT, WIDTH, chart, number
+from jaxviz.gallery._chart import HEIGHT, LETTERS, WIDTH, chart, number
 from jaxviz.gallery._likeness import likeness_of_examples, likeness_of_responses, most_similar, side_by_side
 from jaxviz.gallery._photos import examples_of, kinds_of
 from jaxviz.gallery._plan import field_in_words, plan, read_layers, way_past
@@ -150,6 +150,10 @@ def test_the_chart_shows_all_photos_and_reaches_to_the_picture() -> None:
         (WIDTH / 2, "4.00", "photo"),
         (WIDTH, "8.00", "picture"),
     ]
+    for score, peak in ((4.0, 4.1), (4.1, 4.0), (4.0, 0.01), (4.0, 4.0), (0.02, 0.01)):
+        near = Unit(0, "", (1.0,), (peak,), ("ok",), (Example(0, "a.png", "", score),), Histogram((9, 1), 0.0, score))
+        places = [mark.at for mark in chart(near).marks]  # type: ignore[union-attr]
+        assert (np.diff(places) >= LETTERS).all() and -1 <= places[0] and places[-1] <= WIDTH - LETTERS / 2
     assert "14 photos" in found.words
     flat = Unit(0, "", (0.0,), (0.0,), ("ok",), (), Histogram((3,), 0.0, 0.0))
     assert chart(flat) is not None and chart(Unit(0, "", (0.0,), (0.0,), ("ok",))) is None
