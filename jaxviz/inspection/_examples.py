@@ -273,7 +273,8 @@ class _Strongest:
             jnp.take_along_axis(jnp.concatenate(pair, 1), which, 1)
             for pair in ((state.indices, indices), (state.places, places.T))
         )
-        histogram = _histogram.count(*state.histogram, jnp.where(given, scores, jnp.nan))
+        counts, low, high = state.histogram
+        histogram = _histogram.count(counts, low, high, jnp.where(given, scores, jnp.nan))
         return _State(top, indices, places, histogram, state.seen + given.sum().astype(jnp.int32))
 
     def merge(self, state: _State, other: _State) -> _State:
