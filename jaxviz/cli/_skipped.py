@@ -13,7 +13,9 @@ LISTED = 20  # files at most that are named in the end; a file in the folder nam
 
 
 def line(one: Skipped) -> str:
-    return f"'{one.path}': {one.reason}".encode(errors="backslashreplace").decode()  # names need not be UTF-8
+    """Return the name and the reason on one line; what is not UTF-8, or would steer the terminal, is written as its code."""
+    text = f"'{one.path}': {one.reason}".encode(errors="backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def tell(skipped: Sequence[Skipped], where: Path) -> None:

@@ -206,9 +206,10 @@ class TopExamples:
         """
         chosen = self._units(units)
         windows = np.stack([self.windows(unit, extent=extent) for unit in chosen])
-        size = tuple(int(side) for side in windows[0, 0, 2:] - windows[0, 0, :2])
+        top, left, bottom, right = (int(side) for side in windows[0, 0])  # all windows are of one size
+        size = (bottom - top, right - left)
         scale = 1.0 if most is None else min(1.0, most / size[0])
-        final = size if scale == 1 else (most or 1, max(1, round(size[1] * scale)))
+        final = (round(size[0] * scale), max(1, round(size[1] * scale)))
         wanted = self.indices[chosen]
         found: np.ndarray | None = None
         for index in (i for i in np.unique(wanted) if i >= 0):

@@ -89,4 +89,4 @@ def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
 def resized(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return an image uint8 (H, W, 3) or (H, W, 1) at a size (h, w), with a Lanczos filter."""
     picture = Image.fromarray(tile if tile.shape[-1] == 3 else tile[..., 0])
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS)).reshape(*size, tile.shape[-1])
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)).reshape(*size, tile.shape[-1])

@@ -242,7 +242,7 @@ def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(SaveError, match="other settings"):
             top_examples(model, tmp_path / "in", layers, out=out, **options)
-    with pytest.raises(SaveError, match="other files.*p000"):
+    with pytest.raises(SaveError, match=r"other files.*p000"):
         top_examples(tiny_model(), paths[1:], "fc", k=3, out=out)
     photos(tmp_path / "else", 1)[0].rename(paths[2])
     with pytest.raises(SaveError, match=r"p002\.png' has changed"):
