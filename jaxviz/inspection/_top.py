@@ -23,7 +23,8 @@ Score: TypeAlias = Literal["max", "mean"]
 
 _NOTEBOOK = 8  # units that a notebook shows
 _TILE = 224  # pixels of a crop's height in a picture at most
-_SHEET = 24e6  # pixels of all crops of a contact sheet at most
+_SHEET = 12e6  # pixels of all crops of a contact sheet at most
+_PAPER = 232  # the light grey, of 255, beyond an image's border
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -101,7 +102,7 @@ class TopExamples:
     def crops(self, units: int | Sequence[int] | None = None, *, extent: int | None = None) -> np.ndarray:
         """Return what units saw in their k images: the receptive field around the strongest position of each.
 
-        The files are read again, each once. What lies beyond an image's border is white.
+        The files are read again, each once. What lies beyond an image's border is light grey.
 
         Args:
             units: one, some, or None for all.
@@ -158,7 +159,8 @@ class TopExamples:
         notes = [f"{scores[0]:.3g}" for scores in self.scores]
         if tile is None:
             tile = max(16, min(112, math.isqrt(int(_SHEET / max(1, self.scores.size)))))
-        section = plot.Section(self.layer, self._pictures(None, extent, mark=True, most=tile), names, notes)
+        heading = f"{self.layer}: the {self.scores.shape[1]} of {int(self.counts[0].sum())} images that move each unit most"
+        section = plot.Section(heading, self._pictures(None, extent, mark=True, most=tile), names, notes)
         return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
@@ -215,16 +217,17 @@ class TopExamples:
         for index in (i for i in np.unique(wanted) if i >= 0):
             image = self._image(int(index))
             image = image if most is None else to_uint8(image)
-            paper = 255 if image.dtype == np.uint8 else 1.0
+            paper = _PAPER if image.dtype == np.uint8 else _PAPER / 255
             if found is None:
                 found = np.full((*wanted.shape, *final, image.shape[-1]), paper, image.dtype)
             for row, column in zip(*np.nonzero(wanted == index), strict=True):
                 crop = np.full((*size, image.shape[-1]), paper, image.dtype)
                 _paste(crop, image, windows[row, column, :2])
+                crop = crop if size == final else plot.resized(crop, final)
                 if mark and self.shape and size == self.image_size:
                     crop = _framed(crop, self.shape, self.positions[chosen[row], column])
-                found[row, column] = crop if size == final else plot.resized(crop, final)
-        return np.full((*wanted.shape, *final, 3), 255, np.uint8) if found is None else found
+                found[row, column] = crop
+        return np.full((*wanted.shape, *final, 3), _PAPER, np.uint8) if found is None else found
 
     def _image(self, index: int) -> np.ndarray:
         """Return an image as the network saw it (H, W, C)."""
@@ -253,5 +256,9 @@ def _framed(crop: np.ndarray, shape: tuple[int, ...], position: np.ndarray) -> n
         (int(at * whole / cells), int(np.ceil((at + 1) * whole / cells)))
         for at, whole, cells in zip(position, crop.shape, shape, strict=False)
     )
+    width = max(1, round(min(mask.shape) / 70))
+    mask[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+    dark = plot.outline(crop[None], mask[None], width=width + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
+    mask[:] = False
     mask[top:bottom, left:right] = True
-    return plot.outline(crop[None], mask[None], width=max(1, round(min(mask.shape) / 90)))[0][..., : crop.shape[-1]]
+    return plot.outline(dark, mask[None], width=width)[0][..., : crop.shape[-1]]
