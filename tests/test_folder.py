@@ -43,9 +43,8 @@ def test_files_are_found_in_order_and_once(tmp_path: Path) -> None:
 def test_batches_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, batch: int) -> None:
     monkeypatch.setattr(_folder, "THREADS", threads)
     monkeypatch.setattr(_folder, "_cores", lambda: threads)
-    monkeypatch.setattr(
-        image, "load", lambda path, size, _load=image.load: time.sleep(0.001 * (hash(path) % 5)) or _load(path, size)
-    )
+    load = image.load
+    monkeypatch.setattr(image, "load", lambda path, size: time.sleep(0.001 * (hash(path) % 5)) or load(path, size))
     paths = photos(tmp_path, 21)
     bad = [paths[0], paths[7], paths[8], paths[20]]
     for path in bad:
@@ -65,9 +64,7 @@ def test_grey_networks_get_one_channel(tmp_path: Path) -> None:
     np.testing.assert_allclose(part.images[0], image.load(paths[0], 8).mean(-1, keepdims=True))
 
 
-def test_no_more_than_a_batch_is_decoded_ahead_and_nothing_after_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_than_a_batch_is_decoded_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Path] = []
     monkeypatch.setattr(image, "load", lambda path, size, _load=image.load: seen.append(path) or _load(path, size))
     parts = read_batches(photos(tmp_path, 40), 4, (8, 8))

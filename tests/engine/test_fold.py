@@ -84,12 +84,12 @@ def test_too_little_memory_halves_the_chunk(monkeypatch: pytest.MonkeyPatch) -> 
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
     failing(monkeypatch, lambda count, _: count > 4, full)
     fold = Fold(Extremes(np.float32(1)), mesh=make_mesh(2), chunk=16)
-    with pytest.warns(UserWarning, match="Too little memory for 12 images"):
+    with pytest.warns(UserWarning, match="Too little memory for"):
         fold.add(items, 0)
     np.testing.assert_array_equal(fold.state()[1], items.argmax(0))
     assert fold.state()[2] == 11
     failing(monkeypatch, lambda count, _: True, full)
-    with pytest.warns(UserWarning), pytest.raises(MemoryLimitError, match="one image"):
+    with pytest.raises(MemoryLimitError, match="one image"):
         fold.add(items, 11)
 
 
