@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 from pathlib import Path
 
@@ -273,6 +274,18 @@ def test_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "empty" / "a.png").write_text("no image")
     with pytest.raises(ImageError, match=r"None of 1 files.*a\.png"):
         top_examples(tiny_model(), tmp_path / "empty", "fc", out=tmp_path / "out")
+
+
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 24)
+    held = []
+
+    def tell(now) -> None:
+        gc.collect()
+        held.append(sum(array.nbytes for array in jax.live_arrays()))
+
+    top_examples(tiny_model(), tmp_path / "in", LAYERS, k=3, batch=4, chunk=4, progress=tell, out=tmp_path / "out")
+    assert len(held) == 6 and max(held) <= held[0], "what a batch needs is gone when the next one comes"
 
 
 def test_one_program_for_every_batch_and_model() -> None:
