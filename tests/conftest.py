@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import pytest
 
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_of_one_file() -> Iterator[None]:
+    """Forget compiled programs after each file: those of all files need more memory maps than Linux gives a process (65530)."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
