@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -21,7 +22,9 @@ from jaxviz.models import ReceptiveField
 Score: TypeAlias = Literal["max", "mean"]
 
 _NOTEBOOK = 8  # units that a notebook shows
-_PAPER = 1.0  # beyond the image's border
+_TILE = 224  # pixels of a crop's height in a picture at most
+_SHEET = 12e6  # pixels of all crops of a contact sheet at most
+_PAPER = 232  # the light grey, of 255, beyond an image's border
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,7 +102,7 @@ class TopExamples:
     def crops(self, units: int | Sequence[int] | None = None, *, extent: int | None = None) -> np.ndarray:
         """Return what units saw in their k images: the receptive field around the strongest position of each.
 
-        The files are read again, each once. What lies beyond an image's border is white.
+        The files are read again, each once. What lies beyond an image's border is light grey.
 
         Args:
             units: one, some, or None for all.
@@ -141,7 +144,7 @@ class TopExamples:
         chosen = self._units(units)
         return Image.fromarray(
             plot.table(
-                self._pictures(chosen, extent, mark=True),
+                self._pictures(chosen, extent, mark=True, most=tile or _TILE),
                 columns=[str(i + 1) for i in range(self.scores.shape[1])],
                 rows=[f"{self.layer}:{unit}" for unit in chosen],
                 captions=[[f"{score:.3g}" for score in self.scores[unit]] for unit in chosen],
@@ -154,7 +157,10 @@ class TopExamples:
         """Return the crops of all units on one page, each unit's beside each other, with its number and highest score."""
         names = [str(unit) for unit in range(len(self))]
         notes = [f"{scores[0]:.3g}" for scores in self.scores]
-        section = plot.Section(self.layer, self._pictures(None, extent, mark=True), names, notes)
+        if tile is None:
+            tile = max(16, min(112, math.isqrt(int(_SHEET / max(1, self.scores.size)))))
+        heading = f"{self.layer}: the {self.scores.shape[1]} of {int(self.counts[0].sum())} images that move each unit most"
+        section = plot.Section(heading, self._pictures(None, extent, mark=True, most=tile), names, notes)
         return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
@@ -193,25 +199,35 @@ class TopExamples:
             raise UnitError(f"{self.layer} has the units 0 to {len(self) - 1}; got {units!r}.")
         return chosen
 
-    def _pictures(self, units: int | Sequence[int] | None, extent: int | None, mark: bool = False) -> np.ndarray:
-        """Return the crops of units (n, k, h, w, C): uint8 from files, float32 from an array. Each file is read once."""
+    def _pictures(
+        self, units: int | Sequence[int] | None, extent: int | None, *, mark: bool = False, most: int | None = None
+    ) -> np.ndarray:
+        """Return the crops of units (n, k, h, w, C): uint8 from files, float32 from an array. Each file is read once.
+
+        To be looked at: `mark` frames the strongest position where the image is whole; `most` pixels of height, uint8.
+        """
         chosen = self._units(units)
         windows = np.stack([self.windows(unit, extent=extent) for unit in chosen])
-        height, width = windows[0, 0, 2:] - windows[0, 0, :2]
+        top, left, bottom, right = (int(side) for side in windows[0, 0])  # all windows are of one size
+        size = (bottom - top, right - left)
+        scale = 1.0 if most is None else min(1.0, most / size[0])
+        final = (round(size[0] * scale), max(1, round(size[1] * scale)))
         wanted = self.indices[chosen]
         found: np.ndarray | None = None
-        for index in np.unique(wanted):
-            image = np.zeros((*self.image_size, 3), np.uint8) if index < 0 else self._image(int(index))
-            if found is None or found.dtype != image.dtype:
-                paper = _PAPER if image.dtype != np.uint8 else round(255 * _PAPER)
-                found = np.full((*wanted.shape, height, width, image.shape[-1]), paper, image.dtype)
-            if index >= 0:
-                for row, column in zip(*np.nonzero(wanted == index), strict=True):
-                    _paste(found[row, column], image, windows[row, column, :2])
-                    if mark and self.shape and (height, width) == self.image_size:
-                        _frame(found[row, column], self.shape, self.positions[chosen[row], column])
-        assert found is not None
-        return found
+        for index in (i for i in np.unique(wanted) if i >= 0):
+            image = self._image(int(index))
+            image = image if most is None else to_uint8(image)
+            paper = _PAPER if image.dtype == np.uint8 else _PAPER / 255
+            if found is None:
+                found = np.full((*wanted.shape, *final, image.shape[-1]), paper, image.dtype)
+            for row, column in zip(*np.nonzero(wanted == index), strict=True):
+                crop = np.full((*size, image.shape[-1]), paper, image.dtype)
+                _paste(crop, image, windows[row, column, :2])
+                crop = crop if size == final else plot.resized(crop, final)
+                if mark and self.shape and size == self.image_size:
+                    crop = _framed(crop, self.shape, self.positions[chosen[row], column])
+                found[row, column] = crop
+        return np.full((*wanted.shape, *final, 3), _PAPER, np.uint8) if found is None else found
 
     def _image(self, index: int) -> np.ndarray:
         """Return an image as the network saw it (H, W, C)."""
@@ -233,14 +249,16 @@ def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
         canvas[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
 
 
-def _frame(canvas: np.ndarray, shape: tuple[int, ...], position: np.ndarray) -> None:
-    """Draw a frame around the cell of a map that lies over the whole image."""
-    mask = np.zeros(canvas.shape[:2], bool)
+def _framed(crop: np.ndarray, shape: tuple[int, ...], position: np.ndarray) -> np.ndarray:
+    """Return an image, as uint8, with a frame around the cell of a map that lies over all of it."""
+    mask = np.zeros(crop.shape[:2], bool)
     (top, bottom), (left, right) = (
         (int(at * whole / cells), int(np.ceil((at + 1) * whole / cells)))
-        for at, whole, cells in zip(position, canvas.shape, shape, strict=False)
+        for at, whole, cells in zip(position, crop.shape, shape, strict=False)
     )
+    width = max(1, round(min(mask.shape) / 70))
+    mask[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+    dark = plot.outline(crop[None], mask[None], width=width + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
+    mask[:] = False
     mask[top:bottom, left:right] = True
-    framed = plot.outline(canvas[None], mask[None], width=max(1, round(min(canvas.shape[:2]) / 90)))[0]
-    colours = canvas.shape[-1]
-    canvas[:] = framed[..., :colours] if canvas.dtype == np.uint8 else framed[..., :colours] / np.float32(255)
+    return plot.outline(dark, mask[None], width=width)[0][..., : crop.shape[-1]]
