@@ -49,8 +49,10 @@ def assert_same(a: TopExamples, b: TopExamples) -> None:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
-@pytest.mark.parametrize(("score", "k"), [("max", 4), ("mean", 4), ("max", 50)])
-@pytest.mark.parametrize(("devices", "chunk", "batch"), [(1, 3, 7), (1, 37, 64), (4, 8, 8), (2, None, None)])
+@pytest.mark.parametrize(
+    ("score", "k", "devices", "chunk", "batch"),
+    [("max", 4, 1, 3, 7), ("max", 4, 1, 37, 64), ("mean", 4, 4, 8, 8), ("max", 50, 4, 4, 12), ("mean", 9, 2, None, None)],
+)
 def test_it_is_what_numpy_finds(score, k: int, devices: int, chunk, batch) -> None:
     model, images = tiny_model(), random_images(37, 16, 16, 3)
     found = top_examples(model, images, LAYERS, k=k, score=score, batch=batch, chunk=chunk, mesh=make_mesh(devices))
