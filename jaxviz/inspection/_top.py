@@ -25,6 +25,7 @@ Score: TypeAlias = Literal["max", "mean"]
 _NOTEBOOK = 8  # units that a notebook shows
 _TILE = 224  # pixels of a crop's height in a picture at most
 _SHEET = 12e6  # pixels of all crops of a contact sheet at most
+_MARKED = 96  # pixels of a crop's height from which on a frame does not hide it
 _PAPER = 232  # the light grey, of 255, beyond an image's border
 
 
@@ -162,7 +163,7 @@ class TopExamples:
         if tile is None:
             tile = max(16, min(112, math.isqrt(int(_SHEET / max(1, self.scores.size)))))
         heading = f"{self.layer}: the {self.scores.shape[1]} of {int(self.counts[0].sum())} images that move each unit most"
-        section = plot.Section(heading, self._pictures(None, extent, mark=True, most=tile), names, notes)
+        section = plot.Section(heading, self._pictures(None, extent, mark=tile >= _MARKED, most=tile), names, notes)
         return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
 
     def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
