@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import jaxviz
+from jaxviz._files import write_atomically
 from jaxviz._folder import find_files
-from jaxviz._result_files import failures, write_png
+from jaxviz._result_files import failures
 from jaxviz.cli import _options as options
 from jaxviz.cli import _skipped
 from jaxviz.cli._devices import use_cpu_devices
@@ -84,8 +86,9 @@ def examples(
             seconds = time.perf_counter() - begun
             for name, layer in found.items():
                 bar.say(f"drawing {name}")
+                draw = partial(layer.contact_sheet(extent=extent).save, format="JPEG", quality=90)  # as PNG five times as large
                 with failures(out):
-                    write_png(out / sheet_name(name), layer.contact_sheet(extent=extent))
+                    write_atomically(out / sheet_name(name), draw)
         except KeyboardInterrupt:
             kept = f"{done} of {total} files were looked at"
             kept += f"; what they told is in {out}: the same command again continues" if done else ""
@@ -100,4 +103,4 @@ def examples(
 
 
 def sheet_name(layer: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9._]+', '-', layer)}.png"
+    return f"{re.sub(r'[^A-Za-z0-9._]+', '-', layer)}.jpg"

@@ -47,18 +47,18 @@ def test_it_writes_what_the_library_finds(run, tmp_path: Path) -> None:
     (folder / "bad\x1b[31m.jpg").write_text("no image")
     done = run(folder, "--out", out, *QUICK)
     assert done.exit_code == 0, done.output
-    assert "17 units, 7 images in" in done.stdout and "1 files skipped" in done.stdout and str(out / "conv2.png") in done.stdout
+    assert "17 units, 7 images in" in done.stdout and "1 files skipped" in done.stdout and str(out / "conv2.jpg") in done.stdout
     assert "skipped" in done.stderr and "\\x1b[31m.jpg': cannot identify" in done.stderr
     expected = top_examples(tiny_model(), sorted(folder.glob("p*.png")), ["conv2", "fc"], k=3, size=16)
     for layer, found in load_examples(out).items():
         np.testing.assert_array_equal(found.indices, expected[layer].indices)
         np.testing.assert_allclose(found.scores, expected[layer].scores, atol=1e-6)
-        assert np.asarray(Image.open(out / f"{layer}.png")).std() > 5
+        assert np.asarray(Image.open(out / f"{layer}.jpg")).std() > 5
     record = json.loads((out / "examples.json").read_text())
     best = record["layers"]["fc"][4][0]
     assert best["image"] == expected["fc"].files[expected["fc"].indices[4, 0]] and best["position"] == [0, 0]
     assert [one["path"].endswith("31m.jpg") for one in record["skipped"]] == [True] and record["settings"]["k"] == 3
-    assert {path.name for path in out.iterdir()} == {"examples.npz", "examples.json", "conv2.png", "fc.png"}
+    assert {path.name for path in out.iterdir()} == {"examples.npz", "examples.json", "conv2.jpg", "fc.jpg"}
     again = run(folder, "--out", out, "--quiet", *QUICK)
     assert again.exit_code == 0 and again.stdout == "" and len(load_examples(out)["fc"].files) == 7
 
