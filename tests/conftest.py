@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from tests.browser import Browser, started
+
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -20,7 +22,7 @@ def _compiled_programs_of_one_file() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
-    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files to try (default 200)")
+    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files and images to try (default 200)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,3 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "network" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs the internet: pytest --run-network"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium, see `tests/browser.py`; one for all tests of a process."""
+    yield from started(tmp_path_factory.mktemp("browser"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,16 @@ import typer
 
 import jaxviz
 from jaxviz import engine
+from jaxviz._result_files import file_names
 from jaxviz.cli import _options as options
 from jaxviz.cli._app import app
 from jaxviz.cli._devices import join_processes, use_cpu_devices
 from jaxviz.cli._progress import Bar
+
+
+class Animation(StrEnum):
+    gif = "gif"
+    webp = "webp"
 
 
 @app.command()
@@ -48,6 +55,9 @@ def visualize(
     views: Annotated[int, typer.Option(min=1, help="Random transforms of each image at a step.")] = 1,
     snapshots: Annotated[
         str | None, typer.Option(metavar="STEPS", help="Keep the images after these steps, such as 8,16,32, in result.npz.")
+    ] = None,
+    animation: Annotated[
+        Animation | None, typer.Option(help="With --snapshots: also write each image's way as an animation of this kind.")
     ] = None,
     transparency: Annotated[
         bool, typer.Option("--transparency", help="Opacity where the objective asked for something, as MACO's pictures have.")
@@ -81,6 +91,8 @@ def visualize(
     On several machines, with a folder that all share: `srun jaxviz visualize ... --distributed` on SLURM, the same
     command in every process on a TPU pod, or each with --coordinator HOST:PORT --processes N --process-id I.
     """
+    if animation and not snapshots:
+        raise typer.BadParameter("give the steps to show with --snapshots, such as 8,16,32.", param_hint="--animation")
     use_cpu_devices(devices)
     join_processes(coordinator, processes, process_id, distributed)
     quiet = quiet or jax.process_index() != 0
@@ -130,12 +142,23 @@ def visualize(
         kept += f" and are in {out}: the same command again continues" if done else ""
         typer.echo(f"jaxviz: interrupted, {kept}", err=True)
         raise typer.Exit(130) from None
+    if animation and jax.process_index() == 0:
+        _animate(out, animation)
     if not quiet:
         sheet = out / "contact_sheet.png"
         where = sheet if sheet.exists() else out
         typer.echo(f"{total} images of {sum(counts)} units in {time.perf_counter() - begun:.0f} s: {where}")
         if nothing:
             typer.echo(f"{len(nothing)} of {total} images came to nothing: {_listed(nothing)}")
+
+
+def _animate(out: Path, kind: Animation) -> None:
+    """Write the snapshots of each image beside its PNG, under the same name."""
+    result = jaxviz.load_result(out)
+    names = file_names(result.labels, result.images.shape[1], set())
+    for unit, files in zip(result.snapshots, names, strict=True):
+        for images, name in zip(unit, files, strict=True):
+            jaxviz.image.save_animation((out / name).with_suffix(f".{kind}"), images)
 
 
 def _listed(nothing: list[tuple[str, str]]) -> str:

@@ -3,5 +3,7 @@
 from jaxviz.inspection._changes import Changes as Changes
 from jaxviz.inspection._changes import changes as changes
 from jaxviz.inspection._changes import cka as cka
-from jaxviz.inspection._examples import TopExamples as TopExamples
 from jaxviz.inspection._examples import top_examples as top_examples
+from jaxviz.inspection._saved import load_examples as load_examples
+from jaxviz.inspection._saved import save_examples as save_examples
+from jaxviz.inspection._top import TopExamples as TopExamples

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import jaxviz
@@ -61,6 +62,17 @@ def test_visualize_writes_what_the_library_computes(run, tmp_path: Path) -> None
     )
     np.testing.assert_allclose(saved.images, expected.images, atol=1e-4)
     assert json.loads((out / "result.json").read_text())["settings"]["seed"] == 3
+
+
+def test_the_way_of_each_image_is_an_animation_beside_it(run, tmp_path: Path) -> None:
+    given = ("visualize", "tiny", "conv2:1,3", "--out", tmp_path / "out", "--samples", 2, *QUICK)
+    assert run(*given, "--animation", "gif").exit_code == 2
+    done = run(*given, "--snapshots", "2,4,6", "--animation", "webp")
+    assert done.exit_code == 0, done.output
+    names = {path.stem for path in (tmp_path / "out").glob("conv2*.png")}
+    assert names == {path.stem for path in (tmp_path / "out").glob("*.webp")} and len(names) == 4
+    with Image.open(tmp_path / "out" / "conv2-0003-1.webp") as way:
+        assert way.size == (16, 16) and 1 < way.n_frames <= 3  # type: ignore[attr-defined]
 
 
 def test_options_reach_the_library(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
