@@ -71,10 +71,13 @@ def examples_of(top: TopExamples, unit: int, k: int, kinds: Sequence[str], folde
 
 
 def histogram_of(top: TopExamples, unit: int) -> Histogram | None:
-    low, high = float(top.low[unit]), float(top.high[unit])
-    if not (np.isfinite(low) and np.isfinite(high)):
+    """Return the bins from the least to the greatest score of the photos, with their own edges; None without scores."""
+    counts, edges = top.counts[unit], top.edges[unit]
+    used = np.flatnonzero(counts)
+    if not len(used):
         return None
-    return Histogram(tuple(int(count) for count in top.counts[unit]), low, high)
+    first, last = int(used[0]), int(used[-1]) + 1
+    return Histogram(tuple(map(int, counts[first:last])), float(edges[first]), float(edges[last]))
 
 
 def shown_name(file: StrPath, folders: Sequence[Path]) -> str:

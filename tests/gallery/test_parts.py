@@ -9,7 +9,7 @@ import pytest
 
 from jaxviz.gallery._chart import HEIGHT, LETTERS, WIDTH, chart, number
 from jaxviz.gallery._likeness import likeness_of_examples, likeness_of_responses, most_similar, side_by_side
-from jaxviz.gallery._photos import examples_of, kinds_of
+from jaxviz.gallery._photos import examples_of, histogram_of, kinds_of
 from jaxviz.gallery._plan import field_in_words, plan, read_layers, way_past
 from jaxviz.gallery._site import NO_CLASS, Example, Histogram, Passed, Unit, slugs
 from jaxviz.inspection import TopExamples, top_examples
@@ -172,3 +172,12 @@ def test_units_like_none_stand_last() -> None:
     likeness[2, 2] = 0
     likeness[0, 4] = likeness[4, 0] = likeness[4, 3] = likeness[3, 4] = 0.5
     assert side_by_side(likeness)[2] == 4 and sorted(side_by_side(np.zeros((3, 3)))) == [0, 1, 2]
+
+
+def test_bins_of_a_histogram_stand_where_their_scores_are() -> None:
+    top = top_examples(tiny_model(), random_images(40, 16, 16, 3), "relu_1", k=3)["relu_1"]
+    for unit in range(len(top.scores)):
+        found = histogram_of(top, unit)
+        assert found is not None and sum(found.counts) == 40
+        width = (found.high - found.low) / len(found.counts)
+        assert found.low <= top.low[unit] < found.low + width and found.high - width <= top.high[unit] <= found.high
