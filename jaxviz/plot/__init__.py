@@ -2,6 +2,7 @@
 
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours
+from jaxviz.plot._colours import categories as categories
 from jaxviz.plot._colours import colour_table as colour_table
 from jaxviz.plot._colours import colourise as colourise
 from jaxviz.plot._figure import figure as figure
@@ -14,6 +15,8 @@ from jaxviz.plot._maps import fitted as fitted
 from jaxviz.plot._maps import highlight as highlight
 from jaxviz.plot._maps import outline as outline
 from jaxviz.plot._maps import overlay as overlay
+from jaxviz.plot._scatter import Arrangement as Arrangement
+from jaxviz.plot._scatter import scatter as scatter
 from jaxviz.plot._sheet import Section as Section
 from jaxviz.plot._sheet import contact_sheet as contact_sheet
 from jaxviz.plot._table import Bar as Bar
