@@ -16,6 +16,7 @@ from jaxviz._static import pytree
 from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.engine import RunOptions
 from jaxviz.inspection._embeddings import Embeddings, as_vectors
+from jaxviz.inspection._neighbour_pictures import draw
 
 Metric: TypeAlias = Literal["cosine", "l2", "l1"]
 
@@ -31,15 +32,45 @@ class Neighbours:
     Attributes:
         indices: int32 (Q, k), rows of the vectors.
         distances: float32 (Q, k), ascending; of equal ones the lower row is first.
+        rows: int32 (Q,), which of the vectors each query is, or -1: one from elsewhere.
         metric: "cosine" (1 - cosine of the angle), "l2" or "l1".
     """
 
     indices: np.ndarray
     distances: np.ndarray
+    rows: np.ndarray
     metric: Metric = "cosine"
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def picture(
+        self,
+        embeddings: Embeddings,
+        queries: Embeddings | None = None,
+        *,
+        images: ArrayLike | None = None,
+        query_images: ArrayLike | None = None,
+        title: str | None = None,
+        tile: int = 112,
+        dark: bool = False,
+    ) -> np.ndarray:
+        """Return a picture: in each row a query and its neighbours with class and distance, uint8 (height, width, 3).
+
+        Neighbours of another class than the query have a red frame.
+
+        Args:
+            embeddings: the ones that were searched; their files are read again.
+            queries: those that were asked about, where they came from elsewhere.
+            images, query_images: the images themselves (N, H, W, C) and (Q, H, W, C), where they are no files.
+            title: above all.
+            tile: pixels of a picture.
+            dark: white on black.
+
+        Raises:
+            ArgumentError: another number of queries, or none where they came from elsewhere.
+        """
+        return draw(self, embeddings, queries, images, query_images, title, tile, dark)
 
 
 def neighbours(
@@ -90,7 +121,7 @@ def neighbours(
         program = _Nearest(block, shift, np.int32(first), np.int32(len(vectors)), metric)
         best = engine.map_images(program, {"queries": asked, "own": own, **best}, **run)
     indices, distances = _measured(vectors, asked, best["indices"], metric)
-    return Neighbours(indices[:, : int(k)], distances[:, : int(k)], metric)
+    return Neighbours(indices[:, : int(k)], distances[:, : int(k)], own, metric)
 
 
 @pytree
