@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import jaxviz
-from jaxviz import cli
+from jaxviz import cli, inspection
 from jaxviz.inspection import Embeddings, neighbours, pca
 from tests.tiny import random_images, tiny_model
 
@@ -82,9 +83,10 @@ def test_neighbours_of_some_of_the_photos_and_of_others(run, folder: Path, tmp_p
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
-def test_scatter_writes_a_picture_a_table_and_a_page(run, folder: Path, tmp_path: Path, method: str) -> None:
+def test_scatter_writes_a_picture_a_table_and_a_page(run, folder: Path, method: str, monkeypatch) -> None:
     if method == "tsne":
         pytest.importorskip("sklearn")
+        monkeypatch.setattr(inspection, "tsne", partial(inspection.tsne, max_iter=250))
     out = folder / "out"  # within the photos: its pictures are none of them
     call = ("scatter", folder, "--layer", "avgpool", "--method", method, "--out", out, "--pixels", 400)
     done = run(*call)
@@ -102,7 +104,7 @@ def test_scatter_writes_a_picture_a_table_and_a_page(run, folder: Path, tmp_path
         assert "of the variance" in (out / "index.html").read_text()
     picture = np.asarray(Image.open(out / "scatter.png"))
     assert picture.shape[0] >= 200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
-    again = run(*call, "--dark", "--arrange", "dots")
+    again = run(*call, "--dark", "--arrange", "dots", "--method", "pca")
     assert again.exit_code == 0 and len(list((out / "photos").iterdir())) == 20, again.output
 
 
