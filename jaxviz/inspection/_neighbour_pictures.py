@@ -36,7 +36,8 @@ def draw(
         queries, query_images = embeddings[found.rows], None if images is None else np.asarray(images)[found.rows]
     if len(queries) != len(found) or found.indices.max() >= len(embeddings):
         raise ArgumentError(
-            f"Expected the {len(found)} queries and the embeddings that were searched; got {len(queries)} and {len(embeddings)}."
+            f"Expected the {len(found)} queries, and the embeddings that were searched; "
+            f"got {len(queries)} and {len(embeddings)}."
         )
     rows, captions = [], []
     asked = pictures(queries, range(len(queries)), tile, query_images)
@@ -49,7 +50,8 @@ def draw(
             if queries.labels[q] and embeddings.labels[i] and queries.labels[q] != embeddings.labels[i]:
                 shown, framed = _framed(shown, frame), True
             row.append(shown)
-            texts.append(f"{distance:.3g} {embeddings.labels[i]}".rstrip())
+            number = f"{distance:.3f}" if distance < 10 else f"{distance:.4g}"
+            texts.append(f"{number} {embeddings.labels[i]}".rstrip())
         rows.append(row)
         captions.append(texts)
     k = found.indices.shape[1]

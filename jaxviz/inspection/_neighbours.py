@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal, TypeAlias, Unpack, get_args
 
 import jax
@@ -118,7 +118,7 @@ def neighbours(
     shift = _mean(vectors, size) if metric == "l2" else np.zeros(vectors.shape[1], np.float32)
     run.setdefault("chunk", QUERIES)
     for first, block in _blocks(vectors, size):
-        program = _Nearest(block, shift, np.int32(first), np.int32(len(vectors)), metric)
+        program = _Nearest(block, shift, np.asarray(first, np.int32), np.asarray(len(vectors), np.int32), metric)
         best = engine.map_images(program, {"queries": asked, "own": own, **best}, **run)
     indices, distances = _measured(vectors, asked, best["indices"], metric)
     return Neighbours(indices[:, : int(k)], distances[:, : int(k)], own, metric)
@@ -194,8 +194,8 @@ def _blocks(vectors: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _mean(vectors: np.ndarray, size: int) -> np.ndarray:
-    blocks: Iterable[np.ndarray] = (vectors[i : i + size] for i in range(0, len(vectors), size))
-    return (sum(block.sum(0, dtype=np.float64) for block in blocks) / len(vectors)).astype(np.float32)
+    sums = [vectors[i : i + size].sum(0, dtype=np.float64) for i in range(0, len(vectors), size)]
+    return (np.sum(sums, 0) / len(vectors)).astype(np.float32)
 
 
 def _measured(

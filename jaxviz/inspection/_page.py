@@ -114,7 +114,7 @@ def _data(points: np.ndarray, embeddings: Embeddings, near: Neighbours | None, s
 def _short(files: Sequence[str]) -> list[str]:
     """Return names without the folders that all have in common."""
     try:
-        common = os.path.commonpath([os.path.dirname(name) for name in files])  # noqa: PTH120: names need be no paths
+        common = os.path.commonpath([str(Path(name).parent) for name in files])
         return [os.path.relpath(name, common) if common else name for name in files]
     except ValueError:  # absolute and relative ones, or several drives
         return list(files)

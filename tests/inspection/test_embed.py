@@ -91,7 +91,7 @@ def test_saved_and_read(tmp_path: Path) -> None:
         with pytest.raises(SaveError, match=name):
             Embeddings.load(tmp_path / name)
     np.savez(tmp_path / "other.npz", a=np.ones(3))
-    with pytest.raises(SaveError, match="other.npz"):
+    with pytest.raises(SaveError, match=r"other\.npz"):
         Embeddings.load(tmp_path / "other.npz")
 
 

@@ -29,7 +29,9 @@ def embeddings(count: int, labels: tuple[str, ...] = ("church", "golf ball"), fo
 def coloured(count: int) -> np.ndarray:
     """Images (N, 20, 24, 3), each of one colour of its own."""
     i = np.arange(count)
-    return np.broadcast_to(np.stack([i * 37 % 256, i * 91 % 256, i * 53 % 256], -1)[:, None, None], (count, 20, 24, 3)).astype(np.uint8)
+    return np.broadcast_to(np.stack([i * 37 % 256, i * 91 % 256, i * 53 % 256], -1)[:, None, None], (count, 20, 24, 3)).astype(
+        np.uint8
+    )
 
 
 def data_of(page: Path) -> dict[str, Any]:
