@@ -1,5 +1,6 @@
 """Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
 
+from jaxviz.plot._canvas import resized as resized
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours
 from jaxviz.plot._colours import categories as categories
