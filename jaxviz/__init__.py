@@ -6,6 +6,7 @@
 """
 
 from jaxviz import attribution as attribution
+from jaxviz import gallery as gallery
 from jaxviz import image as image
 from jaxviz import inspection as inspection
 from jaxviz import metrics as metrics

@@ -138,6 +138,7 @@ def neighbours(
     run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
     files = run.find(images, out, ["neighbours.png", "neighbours.json"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
+    _expect(known, 1 if query else 2)
     asked = None
     if query:
         asked = run.embed_queries(query, layer)
@@ -206,6 +207,7 @@ def scatter(
     run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
     files = run.find(images, out, ["index.html", "scatter.png", "points.csv", "thumbnails", "photos"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
+    _expect(known, 3)
     if method is Method.pca:
         made = inspection.pca(known)
         points, ratio = made.transform(known), made.explained_variance_ratio
@@ -329,6 +331,12 @@ def _table(known: inspection.Embeddings, points: np.ndarray) -> bytes:
     for file, label, (x, y) in zip(known.files, known.labels, points, strict=True):
         writer.writerow([file, label, f"{x:.7g}", f"{y:.7g}"])
     return text.getvalue().encode(errors="backslashreplace")
+
+
+def _expect(known: inspection.Embeddings, least: int) -> None:
+    if len(known) < least:
+        _tell_skipped(known.skipped)
+        raise ImageError(f"Expected at least {least} photos that can be read; got {len(known)}.")
 
 
 def _tell_skipped(skipped: Sequence[Skipped]) -> None:

@@ -16,6 +16,8 @@ from jaxviz.plot._maps import fitted as fitted
 from jaxviz.plot._maps import highlight as highlight
 from jaxviz.plot._maps import outline as outline
 from jaxviz.plot._maps import overlay as overlay
+from jaxviz.plot._notebook import figure_html as figure_html
+from jaxviz.plot._notebook import jpeg as jpeg
 from jaxviz.plot._scatter import Arrangement as Arrangement
 from jaxviz.plot._scatter import scatter as scatter
 from jaxviz.plot._sheet import Section as Section

@@ -118,6 +118,10 @@ def test_what_is_refused(run, folder: Path, tmp_path: Path) -> None:
     assert wrong.exit_code == 1 and "Did you mean 'avgpool'" in wrong.stderr and not (tmp_path / "o").exists()
     few = run("embed", folder / "a", "--layer", "avgpool", "--labels", "classes", "--out", tmp_path / "o")
     assert few.exit_code == 1 and "5 classes; got 1 folders" in few.stderr
+    for name in ("p0.png", "p1.png"):
+        (folder / "a" / name).unlink()
+    two = run("scatter", folder / "a", "--layer", "avgpool", "--out", tmp_path / "o")
+    assert two.exit_code == 1 and "at least 3 photos that can be read; got 2" in two.stderr
     (tmp_path / "empty").mkdir()
     empty = run("scatter", tmp_path / "empty", "--layer", "avgpool", "--out", tmp_path / "o")
     assert empty.exit_code == 1 and "no files" in empty.stderr

@@ -226,5 +226,5 @@ def test_classes_are_switched_off_and_colours_follow_the_reader(browser: Browser
     browser.all("#theme")[0].click()
     assert browser.script(paper) == light != dark
     browser.window(1200, 800)
-    browser.script("localStorage.removeItem('jaxvizTheme')")
+    browser.script("localStorage.removeItem('jaxviz theme')")
     assert not browser.errors()

@@ -390,11 +390,14 @@
     colours = Object.fromEntries(["paper", "ink", "faint", "line", "mark"].map(n => [n, style.getPropertyValue(`--${n}`).trim()]));
     redraw();
   }
-  try { if (localStorage.jaxvizTheme) root.dataset.theme = localStorage.jaxvizTheme; } catch { /* not stored */ }
+  try {
+    const chosen = localStorage.getItem("jaxviz theme");  // the gallery's choice, too
+    if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+  } catch { /* not remembered */ }
   element("theme").addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : prefers.matches;
     root.dataset.theme = dark ? "light" : "dark";
-    try { localStorage.jaxvizTheme = root.dataset.theme; } catch { /* not stored */ }
+    try { localStorage.setItem("jaxviz theme", root.dataset.theme); } catch { /* not remembered */ }
     readColours();
   });
   prefers.addEventListener("change", readColours);
