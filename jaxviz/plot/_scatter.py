@@ -40,7 +40,7 @@ def scatter(
         images: thumbnails (N, H, W, 1 or 3), floats in [0, 1] or uint8; dots alone without.
         labels: N classes, or none. They are coloured in alphabetical order; "" has no colour of its own.
         arrange: "grid" puts on each place of a grid the thumbnail that is nearest to it, and moves it there: no two overlap,
-            and what finds no place is a dot, or hidden. "free" leaves thumbnails where they belong and draws those that would
+            and what finds no place is left out. "free" leaves thumbnails where they belong and draws those that would
             cover another as dots. "dots" draws no thumbnails.
         size: pixels of the longer side of the plane.
         tile: pixels of a thumbnail's longer side, its border included.
@@ -71,7 +71,8 @@ def scatter(
     paper, colour = theme(dark), _colours_of(labels, len(array), theme(dark))
     at, width, height = _placed(array, size, tile)
     canvas = Image.new("RGB", (width, height), paper.paper)
-    _draw_dots(canvas, at, colour, radius=max(1.5, size / 640))
+    if images is None or arrange != "grid":  # on a grid every dot would be behind the thumbnail of its place
+        _draw_dots(canvas, at, colour, radius=max(1.5, size / 640))
     if images is not None and arrange != "dots":
         chosen = list((_on_grid if arrange == "grid" else _where_they_are)(at, tile, width, height))
         border = max(1, tile // 16) if any(labels) else 0

@@ -174,6 +174,14 @@ def test_keys_choose_pictures_and_neighbours_are_shown(browser: Browser, site: P
     browser.press(*"+++++++")
     time.sleep(0.2)
     assert state(browser, kept="16")["pictures"] != before
+    for _ in range(30):
+        browser.script(
+            "document.querySelector('#map').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowDown', shiftKey: true}))"
+        )
+    browser.press("-", "-")
+    time.sleep(0.2)
+    told = state(browser)
+    assert int(told["pictures"]) + int(told["dots"]) > 0, "the map cannot be lost out of sight"
     browser.press("0", "ESCAPE")
     state(browser, kept="-1", pictures=before)
     assert not browser.errors()

@@ -22,6 +22,7 @@
   let width = 0, height = 0, ratio = 1;
   let kept = NONE, over = NONE;
   let tiles = [];                 // what was drawn as pictures: [point, left, top, side], in order
+  let moved = new Map();          // where those are that stand on a place of the grid
   let colours = {};
   let waiting = 0;
 
@@ -64,6 +65,7 @@
   // Drawing -----------------------------------------------------------------------------------------------------------
   const across = i => data.x[i] * view.scale + view.x;
   const down = i => data.y[i] * view.scale + view.y;
+  const spot = i => moved.get(i) ?? [across(i), down(i)];
   const colour = i => (data.class[i] < 0 ? colours.faint : data.classes[data.class[i]].colour);
   const visible = i => data.class[i] < 0 || shown[data.class[i]];
   const active = i => visible(i) && (!matches || matches.has(i));
@@ -90,7 +92,9 @@
     const taken = new Set();
     const dots = new Map();
     const faded = [];
+    let counted = 0;
     tiles = [];
+    moved = new Map();
     for (const i of order) {
       if (!visible(i)) continue;
       const x = across(i), y = down(i);
@@ -103,20 +107,19 @@
           const cx = mode === "grid" ? (column + 0.5) * cell + view.x : x;
           const cy = mode === "grid" ? (row + 0.5) * cell + view.y : y;
           tiles.push([i, cx - tile / 2, cy - tile / 2, tile]);
+          moved.set(i, [cx, cy]);
           continue;
         }
       }
+      counted++;
+      if (mode === "grid") continue;  // behind the picture that has the place
       const kind = data.class[i];
       if (!dots.has(kind)) dots.set(kind, []);
       dots.get(kind).push(x, y);
     }
     const radius = Math.min(6, (mode === "dots" ? 2.5 : 2) * Math.pow(view.scale / fitted, 0.25));
     drawDots(faded, colours.line, radius);
-    let counted = 0;
-    for (const [kind, places] of dots) {
-      drawDots(places, kind < 0 ? colours.faint : data.classes[kind].colour, radius);
-      counted += places.length / 2;
-    }
+    for (const [kind, places] of dots) drawDots(places, kind < 0 ? colours.faint : data.classes[kind].colour, radius);
     const large = tile * ratio > data.tile * 1.25 && tiles.length <= 250;
     const border = Math.max(1, Math.round(tile / 16));
     for (const [i, left, top] of tiles) {
@@ -131,8 +134,8 @@
       draw2d.beginPath();
       for (const j of near) {
         if (!visible(j)) continue;
-        draw2d.moveTo(across(kept), down(kept));
-        draw2d.lineTo(across(j), down(j));
+        draw2d.moveTo(...spot(kept));
+        draw2d.lineTo(...spot(j));
       }
       draw2d.stroke();
       for (const j of near) if (visible(j)) drawMarked(j, Math.max(22, tile * 0.7), false);
@@ -156,7 +159,7 @@
   }
 
   function drawMarked(i, size, strong) {
-    const left = across(i) - size / 2, top = down(i) - size / 2, border = strong ? 3 : 2;
+    const [x, y] = spot(i), left = x - size / 2, top = y - size / 2, border = strong ? 3 : 2;
     draw2d.fillStyle = strong ? colours.ink : colours.mark;
     draw2d.fillRect(left - 1, top - 1, size + 2, size + 2);
     draw2d.fillStyle = colour(i);
@@ -174,12 +177,19 @@
   function zoom(factor, x = width / 2, y = height / 2) {
     const scale = Math.min(fitted * 200, Math.max(fitted / 2, view.scale * factor));
     view = { scale, x: x - (x - view.x) * scale / view.scale, y: y - (y - view.y) * scale / view.scale };
+    hold();
     redraw();
   }
   function move(x, y) {
     view.x += x;
     view.y += y;
+    hold();
     redraw();
+  }
+  function hold() {               // a corner of the map in sight
+    const inside = Math.min(80, width / 4, height / 4), { scale } = view;
+    view.x = Math.min(width - inside, Math.max(inside - data.width * scale, view.x));
+    view.y = Math.min(height - inside, Math.max(inside - data.height * scale, view.y));
   }
   function centre(i) {
     move(width / 2 - across(i), height / 2 - down(i));
