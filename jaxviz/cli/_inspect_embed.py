@@ -138,15 +138,16 @@ def neighbours(
     run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
     files = run.find(images, out, ["neighbours.png", "neighbours.json"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
-    _expect(known, 1 if query else 2)
-    asked = None
-    if query:
+    _expect(known, 2)
+    asked, place = None, {file: i for i, file in enumerate(known.files)}
+    rows = [place.get(str(path.absolute()), -1) for path in query or ()]
+    if query and min(rows) < 0:
         asked = run.embed_queries(query, layer)
         found = inspection.neighbours(known, asked, min(k, len(known)), metric=metric.value, mesh=run.mesh)
     else:
-        count = min(QUERIES, len(known))
-        rows = np.linspace(0, len(known) - 1, count).round().astype(int)  # over all classes: files come in order of folders
-        found = inspection.neighbours(known, rows, min(k, len(known) - 1), metric=metric.value, mesh=run.mesh)
+        if not rows:  # some of all classes: files come in the order of their folders
+            rows = np.linspace(0, len(known) - 1, min(QUERIES, len(known))).round().astype(int).tolist()
+        found = inspection.neighbours(known, np.asarray(rows), min(k, len(known) - 1), metric=metric.value, mesh=run.mesh)
     title = f"{run.network.name} {layer}, {len(known)} photos"
     with failures(out):
         write_png(out / "neighbours.png", Image.fromarray(found.picture(known, asked, title=title, dark=dark)))
@@ -215,6 +216,8 @@ def scatter(
     else:
         least = min(perplexity, (len(known) - 1) / 3)  # scikit-learn's advice for few points
         how = "euclidean" if metric is Metric.l2 else "manhattan" if metric is Metric.l1 else "cosine"
+        if not quiet:
+            typer.echo(f"Laying out {len(known)} photos", err=True)
         points, title = inspection.tsne(known, perplexity=least, seed=seed, metric=how), f"t-SNE of {layer}"
     title = f"{title}, {run.network.name}"
     near = inspection.neighbours(known, k=min(9, len(known) - 1), metric=metric.value, mesh=run.mesh)
@@ -228,7 +231,15 @@ def scatter(
         write_png(out / "scatter.png", Image.fromarray(drawn))
         del shown
         write_atomically(out / "points.csv", lambda file: file.write(_table(known, points)))
-    page = inspection.write_page(out, points, known, near=near, title=title, subtitle=subtitle)
+    with Bar([len(known)], quiet) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.finished(1)
+            bar.say("thumbnails" if done < total else "done")
+
+        page = inspection.write_page(
+            out, points, known, near=near, title=title, subtitle=subtitle, overwrite=overwrite, progress=tell
+        )
     _tell_skipped(known.skipped)
     if not quiet:
         typer.echo(f"{len(known)} photos: {out / 'scatter.png'}, {page}")

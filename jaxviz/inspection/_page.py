@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxviz._errors import ArgumentError
 from jaxviz._files import write_atomically
-from jaxviz._result_files import failures, names_in
+from jaxviz._result_files import failures, names_in, refuse_existing
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.inspection._embeddings import Embeddings
 from jaxviz.inspection._neighbours import Neighbours, neighbours
@@ -27,8 +27,11 @@ PHOTO = 160  # pixels of the pictures that are shown large
 UNITS = 10000  # of a plane's longer side: coordinates are whole numbers
 NEAR = 9
 QUALITY = 85
+GENERATOR = "jaxviz map of pictures"  # by which a page is known that may be replaced
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_UNFINISHED = f'''<!doctype html><meta charset="utf-8"><meta name="generator" content="{GENERATOR}">
+<title>Unfinished</title><p>This page was not finished: the command that makes it has to run again.'''
 
 
 def write_page(
@@ -40,6 +43,7 @@ def write_page(
     near: Neighbours | None = None,
     title: str = "",
     subtitle: str = "",
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a page of points with their pictures: pan, zoom, classes to switch off, and each picture's nearest neighbours.
@@ -54,6 +58,7 @@ def write_page(
         images: the images themselves where they are no files, (N, H, W, C), floats in [0, 1] or uint8.
         near: for all N their neighbours; the 9 nearest by cosine unless given.
         title, subtitle: above the map.
+        overwrite: replace files of these names even if they are no page of this kind.
         progress: called with how many pictures are written, and N.
 
     Returns:
@@ -61,7 +66,7 @@ def write_page(
 
     Raises:
         ArgumentError: other numbers of points, images or neighbours than embeddings, or points that are not finite.
-        SaveError: the folder cannot be written.
+        SaveError: the folder cannot be written, or holds files of these names that are something else.
     """
     count, array = len(embeddings), np.asarray(points, np.float64)
     if array.shape != (count, 2) or not count or not np.isfinite(array).all():
@@ -72,6 +77,10 @@ def write_page(
         raise ArgumentError(f"Expected neighbours of all {count} images; got those of {len(near)}.")
     folder = Path(folder)
     with failures(folder):
+        if not overwrite and not _is_page(folder / PAGE):
+            refuse_existing(folder, [PAGE, SHEETS, PHOTOS])
+        # From now on it is a page of this kind that may be replaced, also if this is interrupted.
+        write_atomically(folder / PAGE, lambda file: file.write(_UNFINISHED.encode()))
         sheets = _write_pictures(folder, embeddings, images, progress or (lambda done, total: None))
         data = _data(array, embeddings, near, sheets)
         parts = {name: (_TEMPLATES / f"scatter.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
@@ -79,6 +88,7 @@ def write_page(
             loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
         ).get_template("scatter.html")
         text = template.render(
+            generator=GENERATOR,
             title=_plain(title or f"{count} pictures"),
             subtitle=_plain(subtitle),
             data=data,
@@ -109,6 +119,14 @@ def _data(points: np.ndarray, embeddings: Embeddings, near: Neighbours | None, s
         "across": ACROSS,
         "photo": PHOTO,
     }
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return f'content="{GENERATOR}"' in file.read(2000)
+    except (OSError, ValueError):
+        return False
 
 
 def _short(files: Sequence[str]) -> list[str]:

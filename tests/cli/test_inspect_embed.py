@@ -81,6 +81,11 @@ def test_neighbours_of_some_of_the_photos_and_of_others(run, folder: Path, tmp_p
     nearest = json.loads((out / "neighbours.json").read_text())["queries"][0]["neighbours"][0]
     assert nearest["file"].endswith("b/p2.png") and nearest["distance"] < 1e-6
 
+    inside = run("neighbours", folder, "--query", folder / "b" / "p2.png", "--layer", "avgpool", "--out", out)
+    first = json.loads((out / "neighbours.json").read_text())["queries"][0]
+    assert inside.exit_code == 0 and first["query"].endswith("b/p2.png")
+    assert first["query"] not in [one["file"] for one in first["neighbours"]], "one of the photos is not its own neighbour"
+
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_scatter_writes_a_picture_a_table_and_a_page(run, folder: Path, method: str, monkeypatch) -> None:

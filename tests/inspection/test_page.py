@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import jaxviz
-from jaxviz import ArgumentError
+from jaxviz import ArgumentError, SaveError
 from jaxviz.inspection import Embeddings, _page, neighbours, write_page
 from tests.browser import Browser, outside
 
@@ -91,6 +91,23 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert text.count("</script>") == 2 and "<img src=x" not in text and "onerror=document" in text
     assert data_of(page)["classes"] == [{"name": EVIL, "colour": "#2f7ed8"}, {"name": "a\\udcffb", "colour": "#f2801e"}]
+
+
+def test_what_somebody_else_has_written_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "00001.jpg").write_text("somebody's")
+    with pytest.raises(SaveError, match="photos"):
+        write_page(tmp_path, np.eye(4, 2), embeddings(4), images=coloured(4))
+    assert (tmp_path / "photos" / "00001.jpg").read_text() == "somebody's" and not (tmp_path / "index.html").exists()
+    write_page(tmp_path, np.eye(4, 2), embeddings(4), images=coloured(4), overwrite=True)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_page(tmp_path, np.eye(4, 2), embeddings(4), images=coloured(4), progress=stop)
+    assert "not finished" in (tmp_path / "index.html").read_text()
+    assert data_of(write_page(tmp_path, np.eye(4, 2), embeddings(4), images=coloured(4)))["width"] > 1
 
 
 @pytest.mark.parametrize(
