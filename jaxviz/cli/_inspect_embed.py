@@ -179,7 +179,9 @@ def scatter(
     method: Annotated[
         Method, typer.Option(help="t-SNE, which keeps neighbours together, or the first two principal components.")
     ] = Method.tsne,
-    perplexity: Annotated[float, typer.Option(help="Of t-SNE: about how many neighbours stay near.")] = 30.0,
+    perplexity: Annotated[
+        float | None, typer.Option(help="Of t-SNE: about how many neighbours stay near; 30, fewer for few photos.")
+    ] = None,
     seed: options.Seed = 0,
     metric: MetricOption = Metric.cosine,
     pool: PoolOption = Pool.mean,
@@ -214,11 +216,10 @@ def scatter(
         points, ratio = made.transform(known), made.explained_variance_ratio
         title = f"Principal components of {layer}, {ratio[0]:.0%} and {ratio[1]:.0%} of the variance"
     else:
-        least = min(perplexity, (len(known) - 1) / 3)  # scikit-learn's advice for few points
         how = "euclidean" if metric is Metric.l2 else "manhattan" if metric is Metric.l1 else "cosine"
         if not quiet:
             typer.echo(f"Laying out {len(known)} photos", err=True)
-        points, title = inspection.tsne(known, perplexity=least, seed=seed, metric=how), f"t-SNE of {layer}"
+        points, title = inspection.tsne(known, perplexity=perplexity, seed=seed, metric=how), f"t-SNE of {layer}"
     title = f"{title}, {run.network.name}"
     near = inspection.neighbours(known, k=min(9, len(known) - 1), metric=metric.value, mesh=run.mesh)
     kinds = len(set(known.labels))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, Unpack, get_args
 
 import jax
@@ -75,7 +75,7 @@ class Neighbours:
 
 def neighbours(
     embeddings: Embeddings | ArrayLike,
-    queries: Embeddings | ArrayLike | None = None,
+    queries: Embeddings | ArrayLike | Sequence[int] | None = None,
     k: int = 9,
     *,
     metric: Metric = "cosine",
@@ -85,7 +85,8 @@ def neighbours(
 
     A block of vectors at a time is compared with a chunk of queries (for cosine and L2 by a matrix product), so memory does
     not grow with their number, and vectors may be a memory map. The best candidates are then measured again from their
-    differences in float64: near duplicates do not drown in the rounding of the product.
+    differences in float64: near duplicates do not drown in the rounding of the product. (Of more than 16 vectors beyond the
+    k-th that float32 cannot tell from it, any may come; what is told of those that come is right.)
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D).
@@ -168,7 +169,7 @@ def _unit(vectors: Array) -> Array:
     return vectors / jnp.where(length > 0, length, 1)
 
 
-def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the queries (Q, D), and for each the row that it is, or -1."""
     if queries is None:
         return vectors, np.arange(len(vectors), dtype=np.int32)
@@ -177,7 +178,7 @@ def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | None) -> 
         if not len(rows) or rows.min() < 0 or rows.max() >= len(vectors):
             raise ArgumentError(f"Expected rows from 0 to {len(vectors) - 1}; got {rows.tolist()[:8]}.")
         return vectors[rows], rows.astype(np.int32)
-    asked = as_vectors(queries)
+    asked = as_vectors(queries if isinstance(queries, Embeddings) else np.asarray(queries))
     if asked.shape[1] != vectors.shape[1]:
         raise ArgumentError(f"Expected queries (Q, {vectors.shape[1]}), as long as the vectors; got {asked.shape}.")
     return asked, np.full(len(asked), -1, np.int32)

@@ -52,6 +52,12 @@ def test_scikit_learn_gives_the_same() -> None:
     np.testing.assert_array_equal(tsne(vectors, perplexity=5, metric="euclidean", pca=4, seed=3, max_iter=250), expected)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_few_vectors_have_few_neighbours() -> None:
+    assert np.isfinite(tsne(groups()[0][:5], max_iter=250)).all()
+    np.testing.assert_array_equal(tsne(groups()[0], max_iter=250), tsne(groups()[0], perplexity=59 / 3, max_iter=250))
+
+
 def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(UnsupportedError, match=r"jaxviz\[embed\]"):
