@@ -2,3 +2,11 @@
 
 from jaxviz.inspection._examples import TopExamples as TopExamples
 from jaxviz.inspection._examples import top_examples as top_examples
+from jaxviz.inspection._filters import Filters as Filters
+from jaxviz.inspection._filters import Weights as Weights
+from jaxviz.inspection._filters import filters as filters
+from jaxviz.inspection._filters import weights as weights
+from jaxviz.inspection._maps import FeatureMaps as FeatureMaps
+from jaxviz.inspection._maps import feature_maps as feature_maps
+from jaxviz.inspection._nmf import Factors as Factors
+from jaxviz.inspection._nmf import nmf as nmf
