@@ -6,6 +6,10 @@ from jaxviz.inspection._filters import Filters as Filters
 from jaxviz.inspection._filters import Weights as Weights
 from jaxviz.inspection._filters import filters as filters
 from jaxviz.inspection._filters import weights as weights
+from jaxviz.inspection._grid import ActivationGrid as ActivationGrid
+from jaxviz.inspection._grid import activation_grid as activation_grid
+from jaxviz.inspection._groups import ActivationGroups as ActivationGroups
+from jaxviz.inspection._groups import activation_groups as activation_groups
 from jaxviz.inspection._maps import FeatureMaps as FeatureMaps
 from jaxviz.inspection._maps import feature_maps as feature_maps
 from jaxviz.inspection._nmf import Factors as Factors

@@ -86,19 +86,19 @@ def bars(maps: FeatureMaps, image: int, tile: int, dark: bool) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def framed(image: ArrayLike, box: tuple[int, int, int, int], width: int, dim: float = 0.45) -> np.ndarray:
-    """Draw a frame (top, left, bottom, right) on an image, uint8 (H, W, 3), and darken what is outside."""
-    photo = to_uint8(image)
-    photo = np.broadcast_to(photo, (*photo.shape[:2], 3)).copy()
-    height, width_ = photo.shape[:2]
-    top, left, bottom, right = box
-    ys, xs = np.arange(height), np.arange(width_)
+def framed(image: ArrayLike, box: tuple[int, int, int, int], side: int, width: int, dim: float = 0.45) -> np.ndarray:
+    """Draw an image `side` pixels high with a frame around a box (top, left, bottom, right) of it; darken what is outside."""
+    photo = tiles(np.asarray(image)[None], side)[0]
+    scale = np.array(photo.shape[:2]) / np.shape(image)[:2]
+    (top, left), (bottom, right) = (np.round(np.array(corner) * scale) for corner in (box[:2], box[2:]))
+    ys, xs = np.arange(photo.shape[0])[:, None], np.arange(photo.shape[1])[None]
 
-    def inside(by: int) -> np.ndarray:
-        rows = (ys >= top + by) & (ys < bottom - by)
-        return rows[:, None] & ((xs >= left + by) & (xs < right - by))[None]
+    def within(by: int) -> np.ndarray:
+        return (ys >= top - by) & (ys < bottom + by) & (xs >= left - by) & (xs < right + by)
 
-    seen = inside(0)
-    photo[~seen] = to_uint8(photo[~seen] / np.float32(255) * (1 - dim))
-    photo[seen & ~inside(width)] = FRAME
+    seen = within(0)
+    photo = np.where(seen[..., None], photo, to_uint8(photo * np.float32((1 - dim) / 255)))
+    photo[within(width) & ~seen] = FRAME
+    # At the image's border, where the frame would be outside, it is drawn inside.
+    photo[seen & ~((ys >= width) & (ys < len(photo) - width) & (xs >= width) & (xs < photo.shape[1] - width))] = FRAME
     return photo

@@ -85,10 +85,16 @@ class FeatureMaps:
         """
         return pictures.page(self, image, view, columns, tile, dark)
 
-    def draw_receptive_field(self, y: int, x: int, image: int = 0, *, width: int = 2) -> np.ndarray:
-        """Return the image with a frame around what the unit at row `y`, column `x` of the map can see; uint8 (H, W, 3).
+    def draw_receptive_field(self, y: int, x: int, image: int = 0, *, side: int = 256, width: int = 3) -> np.ndarray:
+        """Return the image with a frame around what the unit at row `y`, column `x` of the map can see; uint8 (side, ..., 3).
 
         Outside the frame the image is darkened; where the frame is beyond the image, the unit sees padding.
+
+        Args:
+            y, x: row and column, from 0; `strongest_position` tells where the channel is most active.
+            image: which one.
+            side: pixels of the picture's height.
+            width: pixels of the frame.
 
         Raises:
             ArgumentError: a layer without positions, or whose receptive field is not known.
@@ -99,7 +105,7 @@ class FeatureMaps:
         h, w = self.maps.shape[2:]
         if not (0 <= y < h and 0 <= x < w):
             raise UnitError(f"Layer {self.layer!r} has positions (y, x) from (0, 0) to ({h - 1}, {w - 1}); got ({y}, {x}).")
-        return pictures.framed(self.images[image], self.receptive_field.box(y, x), width)
+        return pictures.framed(self.images[image], self.receptive_field.box(y, x), side, width)
 
     def strongest_position(self, image: int = 0, rank: int = 0) -> tuple[int, int]:
         """Return row and column of the largest value of the image's map number `rank`."""

@@ -14,7 +14,7 @@ from jaxviz._types import Array, ArrayLike
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factors:
-    """`values` (n, C) as `weights @ vectors`, all at least 0; the strongest factor first.
+    """`values` (n, C) as `weights @ vectors`, all at least 0; first the factor that makes up most of their sum.
 
     Attributes:
         weights: float32 (n, k), how much of each factor is in each row.
@@ -70,7 +70,7 @@ def nmf(values: ArrayLike, factors: int, *, steps: int = 500, tolerance: float =
     length = np.linalg.norm(h, axis=1)
     h /= np.where(length > 0, length, 1)[:, None]
     w *= length * scale
-    order = np.argsort(-np.linalg.norm(w, axis=0), kind="stable")
+    order = np.argsort(-w.sum(0) * h.sum(1), kind="stable")
     w, h = w[:, order], h[order]
     lost, total = float(((given - w @ h) ** 2).sum()), float((given.astype(np.float64) ** 2).sum())
     explained = 1 - lost / total if total else 1.0
