@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import jax
 import pytest
+
+from tests.browser import Browser, started
 
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -23,3 +27,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "network" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs the internet: pytest --run-network"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium, see `tests/browser.py`; one for all tests of a process."""
+    yield from started(tmp_path_factory.mktemp("browser"))
