@@ -1,5 +1,7 @@
 """Look inside a network: which photographs move its units, and what its layers make of them."""
 
+from jaxviz.inspection._atlas import ActivationAtlas as ActivationAtlas
+from jaxviz.inspection._atlas import activation_atlas as activation_atlas
 from jaxviz.inspection._embed import embed as embed
 from jaxviz.inspection._embeddings import Embeddings as Embeddings
 from jaxviz.inspection._examples import TopExamples as TopExamples
@@ -18,6 +20,10 @@ from jaxviz.inspection._neighbours import Neighbours as Neighbours
 from jaxviz.inspection._neighbours import neighbours as neighbours
 from jaxviz.inspection._nmf import Factors as Factors
 from jaxviz.inspection._nmf import nmf as nmf
+from jaxviz.inspection._occlusion import OcclusionMap as OcclusionMap
+from jaxviz.inspection._occlusion import occlusion_map as occlusion_map
 from jaxviz.inspection._pca import PCA as PCA
 from jaxviz.inspection._pca import pca as pca
+from jaxviz.inspection._samples import ActivationSamples as ActivationSamples
+from jaxviz.inspection._samples import sample_activations as sample_activations
 from jaxviz.inspection._tsne import tsne as tsne

@@ -161,9 +161,7 @@ def filters(model: Model, layer: str | None = None, units: Sequence[int] | None 
     return Filters(path, np.ascontiguousarray(kernel[chosen].transpose(0, 2, 3, 1)), chosen, model.name)
 
 
-def weights(
-    model: Model, layer: str, outputs: Sequence[int] | None = None, inputs: Sequence[int] | None = None
-) -> Weights:
+def weights(model: Model, layer: str, outputs: Sequence[int] | None = None, inputs: Sequence[int] | None = None) -> Weights:
     """Return the weights of any convolution or linear layer, for chosen outputs and inputs.
 
     Args:

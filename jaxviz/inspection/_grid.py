@@ -140,5 +140,3 @@ def spatial(model: Model, images: ArrayLike, layer: str) -> np.ndarray:
             f"Layer {layer!r} has no positions (shape {acts.shape[1:]}): take one in front of the pooling or flattening."
         )
     return acts
-
-
