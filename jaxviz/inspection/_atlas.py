@@ -1,4 +1,4 @@
-"""Activation atlases: what a layer tells apart in a folder of images, laid out so that like is near like (Carter et al., 2019)."""
+"""Activation atlases: what a layer tells apart in a folder of images, like near like (Carter et al., 2019)."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ RIDGE = 1e-2  # of the mean variance; samples of a photo or a folder seldom span
 def readers(vectors: ArrayLike, samples: ArrayLike, ridge: float = RIDGE) -> np.ndarray:
     """Return directions whitened by samples: `v inv(S + ridge * trace(S) / C)`, `S = A^T A / n`, each as long as its `v` was.
 
-    As `jaxviz.objectives.whiten` (Carter et al., 2019), but for the ridge: with it, channels that are silent in all samples, and
-    fewer samples than channels, are no problem.
+    As `jaxviz.objectives.whiten` (Carter et al., 2019), but for the ridge: with it, channels that are silent in all samples,
+    and fewer samples than channels, are no problem.
 
     Args:
         vectors: (K, C).

@@ -239,9 +239,7 @@ def _file_source(
     pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
     files, skipped = find_files(images, out)
     if not files:
-        raise ImageError(
-            "There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}"
-        )
+        raise ImageError("There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}")
     files = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100: Path.absolute() keeps '..'
     rows_of = {path: i for i, path in enumerate(files)}
     folders = [path.parent.name for path in files]

@@ -108,8 +108,8 @@ class Weights:
         """
         if scale not in ("shared", "each") or rows < 1 or columns < 1 or tile < 1:
             raise ArgumentError(
-                f"Expected scale 'shared' or 'each', and rows, columns and tile of at least 1; got {scale!r}, {rows}, {columns}, "
-                f"{tile}."
+                f"Expected scale 'shared' or 'each', and rows, columns and tile of at least 1; got {scale!r}, {rows}, "
+                f"{columns}, {tile}."
             )
         down = strongest(self.weights, rows, 0)
         across = strongest(self.weights[down], columns, 1)

@@ -50,7 +50,7 @@ class ActivationGroups:
 
     @property
     def shares(self) -> np.ndarray:
-        """How much of the activations of all images is of each group, float64 (K,), together 1: by the sums of weight x vector."""
+        """How much of the sum of the activations of all images is of each group, float64 (K,), together 1."""
         sums = self.masks.sum((0, 2, 3), dtype=np.float64) * self.vectors.sum(1, dtype=np.float64)
         return sums / (sums.sum() or 1)
 

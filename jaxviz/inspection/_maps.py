@@ -29,7 +29,8 @@ class FeatureMaps:
         layer: its name.
         maps: float32 (N, K, h, w), of each image its own K channels; (N, K) of a layer without positions.
         channels: int32 (N, K), their numbers.
-        strengths: float32 (N, K), the maximum or mean over the map, by which they are ordered; the value itself without positions.
+        strengths: float32 (N, K), the maximum or mean of each map, by which they are ordered; the value itself without
+            positions.
         order: "max" or "mean".
         images: float32 (N, H, W, C) in [0, 1], the images themselves.
         receptive_field: what a unit can see, or None where the network does not compute the layer through `ops`.

@@ -35,8 +35,8 @@ def nmf(values: ArrayLike, factors: int, *, steps: int = 500, tolerance: float =
     """Factorise non-negative values, minimising ||values - W H||^2 / 2 with W, H >= 0.
 
     Hierarchical alternating least squares (Cichocki and Phan, 2009) from the singular vectors (NNDSVD: Boutsidis and
-    Gallopoulos, 2008), their zeros filled with small random numbers, as scikit-learn's `NMF(init="nndsvdar")` does. Stops when the
-    projected gradient has fallen to `tolerance` of what it was at the first step.
+    Gallopoulos, 2008), their zeros filled with small random numbers, as scikit-learn's `NMF(init="nndsvdar")` does. Stops when
+    the projected gradient has fallen to `tolerance` of what it was at the first step.
 
     Args:
         values: (n, C), finite and at least 0, such as the positions of a layer after its ReLU.

@@ -54,7 +54,7 @@ class OcclusionMap:
         return (self.classes != self.whole[:, None, None]).mean((1, 2))
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """Return values (..., rows, columns) of windows at the images' size: of the window whose centre is nearest to a pixel."""
+        """Return values (..., rows, columns) of windows at the images' size: of the window with the nearest centre."""
         index = []
         for axis, length in enumerate(self.images.shape[1:3]):
             begin = np.arange(values.shape[-2 + axis]) * self.stride[axis]

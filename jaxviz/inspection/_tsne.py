@@ -52,9 +52,7 @@ def tsne(
     vectors = as_vectors(embeddings)
     count = len(vectors)
     if count < 3 or not 0 < perplexity < count:
-        raise ArgumentError(
-            f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}."
-        )
+        raise ArgumentError(f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}.")
     if metric == "cosine":  # an angle is one from the origin, which PCA would move
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
