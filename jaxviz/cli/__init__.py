@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from jaxviz.cli import _attribute as _attribute
 from jaxviz.cli import _inspect as _inspect
+from jaxviz.cli import _inspect_atlas as _inspect_atlas
+from jaxviz.cli import _inspect_views as _inspect_views
 from jaxviz.cli import _models as _models
 from jaxviz.cli import _photos as _photos
 from jaxviz.cli import _visualize as _visualize

@@ -95,7 +95,7 @@ class ActivationAtlas:
             said = np.unique(self.classes)
             names = [self.class_names[c] if self.class_names else str(c) for c in said]
             tints = dict(zip(said, plot.category_colours(len(said)), strict=True))
-            foot = plot.legend(names, list(tints.values()), width=width, dark=dark)
+            foot = plot.legend(names, np.stack(list(tints.values())), width=width, dark=dark)
         height = top + step * int(down) + (0 if foot is None else foot.shape[0] + 16) + margin
         canvas = Image.new("RGB", (width + 2 * margin, height), colours.paper)
         pen = ImageDraw.Draw(canvas)

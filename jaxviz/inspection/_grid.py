@@ -52,8 +52,8 @@ class ActivationGrid:
         Raises:
             ArgumentError: no tile.
         """
-        h, w, side = self.tiles.shape[1:4]
-        tile = side if tile is None else tile
+        h, w = self.tiles.shape[1:3]
+        tile = int(self.tiles.shape[3]) if tile is None else tile
         if tile < 1:
             raise ArgumentError(f"Expected tile >= 1; got {tile}.")
         drawn = tiles(self.tiles[image].reshape(h * w, *self.tiles.shape[3:]), tile)
