@@ -30,7 +30,7 @@ def category_colours(count: int) -> np.ndarray:
         raise ArgumentError(f"Expected a number of colours of at least 0; got {count}.")
     first = np.array([list(bytes.fromhex(word)) for word in _TEN[:count]], np.uint8).reshape(-1, 3)
     more = np.arange(max(0, count - len(_TEN)))
-    hues, lightness = np.deg2rad(40 + 137.508 * more), np.array([0.62, 0.78, 0.48])[more % 3]
+    hues, lightness = np.deg2rad(40 + 137.508 * more), np.array([0.62, 0.82, 0.44, 0.72, 0.53])[more % 5]
     return np.concatenate([first, _from_oklch(lightness, 0.13, hues)])
 
 
