@@ -1,9 +1,10 @@
 """Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
 
 from jaxviz.plot._canvas import resized as resized
+from jaxviz.plot._categories import category_colours as category_colours
+from jaxviz.plot._categories import legend as legend
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours
-from jaxviz.plot._colours import categories as categories
 from jaxviz.plot._colours import colour_table as colour_table
 from jaxviz.plot._colours import colourise as colourise
 from jaxviz.plot._figure import figure as figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from colorsys import hsv_to_rgb
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -31,10 +30,6 @@ _ANCHORS: dict[str, str] = {
 }
 COLOURS = tuple(_ANCHORS)
 
-# Ten colours for classes, told apart from each other and from white and black paper.
-_CATEGORIES = "2f7ed8 f2801e 2ba24c d9363e 8e5bd0 a0603f e56bb5 12b5c4 b9b31f 6b7a8f"
-_GOLDEN = 0.6180339887  # of a turn from one hue to the next never comes near a hue that was there
-
 
 def colour_table(colours: Colours) -> np.ndarray:
     """Return the 256 colours of a map, uint8 (256, 3), RGB.
@@ -53,20 +48,6 @@ def colour_table(colours: Colours) -> np.ndarray:
     at = np.linspace(0, len(anchors) - 1, 256)
     table = np.stack([np.interp(at, np.arange(len(anchors)), channel) for channel in anchors.T], -1)
     return np.floor(table + 0.5).astype(np.uint8)
-
-
-def categories(count: int) -> np.ndarray:
-    """Return a colour for each of some classes, uint8 (count, 3), RGB; the first ten are the same whatever the count.
-
-    >>> categories(12).shape
-    (12, 3)
-    """
-    known = [list(bytes.fromhex(word)) for word in _CATEGORIES.split()]
-    more = [
-        [round(255 * part) for part in hsv_to_rgb(i * _GOLDEN % 1, (0.85, 0.6)[i // 8 % 2], (0.8, 0.6, 0.9)[i // 3 % 3])]
-        for i in range(count - len(known))
-    ]
-    return np.array([*known, *more][:count], np.uint8).reshape(-1, 3)
 
 
 def colourise(values: ArrayLike, colours: Colours = "inferno", limits: Limits = (0.0, 1.0)) -> np.ndarray:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import Colour, Font, Theme, fit, font, line_height, theme, tiles
-from jaxviz.plot._colours import categories
+from jaxviz.plot._categories import category_colours
 
 Arrangement: TypeAlias = Literal["grid", "free", "dots"]
 
@@ -90,7 +90,7 @@ def scatter(
 def class_colours(labels: Sequence[str]) -> dict[str, Colour]:
     """Return the colour of each class but "", in alphabetical order."""
     names = sorted(set(labels) - {""}, key=lambda name: (name.casefold(), name))
-    return {name: (int(r), int(g), int(b)) for name, (r, g, b) in zip(names, categories(len(names)), strict=True)}
+    return {name: (int(r), int(g), int(b)) for name, (r, g, b) in zip(names, category_colours(len(names)), strict=True)}
 
 
 def _colours_of(labels: Sequence[str], count: int, paper: Theme) -> list[Colour]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxviz import ArgumentError, plot
-from jaxviz.plot._colours import categories
 from jaxviz.plot._scatter import class_colours
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
@@ -47,18 +46,13 @@ def test_classes_have_colours_of_their_own_and_a_legend() -> None:
     drawn = plot.scatter(points, labels=names, size=300)
     bare = plot.scatter(points, labels=names, size=300, legend=False)
     first, second = class_colours(names)["a"], class_colours(names)["b"]
-    assert (first, second) == tuple(map(tuple, categories(2).tolist()))
+    assert (first, second) == tuple(map(tuple, plot.category_colours(2).tolist()))
     assert drawn.shape[1] > bare.shape[1] and all((bare == colour).all(-1).sum() > 20 for colour in (first, second))
     marked = plot.scatter(points[:1], images(RED), labels=["a"], arrange="free", size=100, tile=32, legend=False)
     assert (marked == RED).all(-1).sum() == 28 * 28 and (marked == first).all(-1).sum() == 32 * 32 - 28 * 28
     many = [str(i) for i in range(40)]
     assert plot.scatter(points, labels=many, size=300).shape[0] > drawn.shape[0], "30 classes and how many more"
     assert (plot.scatter(points, labels=[""] * 40, size=300, dark=True)[0, 0] == [23, 24, 27]).all()
-
-
-def test_colours_of_many_classes_are_all_different() -> None:
-    found = categories(100)
-    assert len(np.unique(found, axis=0)) == 100 and (found[:10] == categories(10)).all() and categories(0).shape == (0, 3)
 
 
 @pytest.mark.parametrize("arrange", ["grid", "free", "dots"])
