@@ -86,7 +86,7 @@ def embed(
             one for each image.
         out: a folder for the vectors, which are then memory maps: a run that was stopped in any way, even killed, goes on
             where it was, also with more images. One `.npz` for each layer, which `Embeddings.load` reads.
-        overwrite: remove a run of other settings from `out`.
+        overwrite: start anew, whatever run `out` holds.
         run: devices, chunk, precision, progress, see `RunOptions`.
 
     Returns:

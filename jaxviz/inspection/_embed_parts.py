@@ -97,11 +97,11 @@ class Parts:
             there = run.get("identity") if isinstance(run, dict) else None
             if run is not None and not (isinstance(there, dict) and there.get("kind") == KIND):
                 raise SaveError(f"The folder '{folder}' holds a run of another command ({RUN}): choose another.")
-            if there is not None and there != self._identity:
-                if not overwrite:
-                    found = list(differences(there, self._identity))
-                    listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
-                    raise SaveError(f"The folder '{folder}' holds a run with other settings ({listed}): {ADVICE}.")
+            if there is not None and there != self._identity and not overwrite:
+                found = list(differences(there, self._identity))
+                listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
+                raise SaveError(f"The folder '{folder}' holds a run with other settings ({listed}): {ADVICE}.")
+            if there is not None and overwrite:
                 self._clear(there.get("layers", ()))
             elif run is None and not overwrite:
                 refuse_existing(folder, [PARTS, *(path.name for path in self._files.values())])

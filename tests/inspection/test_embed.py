@@ -131,6 +131,12 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
         embed(tiny_model(seed=3), tmp_path / "in", "conv1", out=out)
     made = embed(tiny_model(), tmp_path / "in", "conv2", out=out, overwrite=True)
     assert made.vectors.shape == (2, 12) and {path.name for path in out.iterdir()} == {"run.json", "conv2.npz"}
+    seen: list[int] = []
+    options = {"out": out, "progress": lambda now: seen.append(now.images_done)}
+    embed(tiny_model(), tmp_path / "in", "conv2", **options)
+    assert not seen, "all is there"
+    embed(tiny_model(), tmp_path / "in", "conv2", **options, overwrite=True)
+    assert seen == [2], "anew"
     other = tmp_path / "other"
     other.mkdir()
     (other / "conv1.npz").write_text("somebody's")
