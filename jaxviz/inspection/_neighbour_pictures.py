@@ -43,11 +43,13 @@ def draw(
     asked = pictures(queries, range(len(queries)), tile, query_images)
     near = pictures(embeddings, [int(i) for i in found.indices.flat], tile, images)  # in the order in which they are drawn
     frame, framed = max(2, tile // 24), False
+    classes = set(embeddings.labels) - {""}
     for q, picture in enumerate(asked):
-        row, texts = [picture], [queries.labels[q] or Path(queries.files[q]).name]
+        label = queries.labels[q] if queries.labels[q] in classes else ""  # a photo from elsewhere is of no class
+        row, texts = [picture], [label or Path(queries.files[q]).name]
         for i, distance in zip(found.indices[q], found.distances[q], strict=True):
             shown = next(near)
-            if queries.labels[q] and embeddings.labels[i] and queries.labels[q] != embeddings.labels[i]:
+            if label and embeddings.labels[i] and label != embeddings.labels[i]:
                 shown, framed = _framed(shown, frame), True
             row.append(shown)
             number = f"{distance:.3f}" if distance < 10 else f"{distance:.4g}"

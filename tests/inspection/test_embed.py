@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,25 @@ embed(tiny_model(), {str(tmp_path / "in")!r}, "relu_1", batch=2, out={str(out)!r
     np.testing.assert_allclose(made.vectors, expected(paths).mean((1, 2)), atol=1e-6)
     assert made.files == tuple(map(str, paths)) and {p.name for p in out.iterdir()} == {"run.json", "relu_1.npz"}
     assert json.loads((out / "run.json").read_text())["identity"]["pool"] == "mean"
+
+
+def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_embed_parts, "BYTES", 100_000)
+    monkeypatch.setattr(_embed_parts, "BLOCK", 100_000)
+    for name, count in (("first", 5), ("few", 16), ("many", 80)):
+        photos(tmp_path / name, count)
+
+    def peak(name: str) -> int:
+        tracemalloc.start()
+        made = embed(tiny_model(), tmp_path / name, "conv1", pool="flatten", size=64, batch=4, out=tmp_path / "out" / name)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert made.vectors.nbytes == len(made) * 32 * 32 * 8 * 4
+        return most
+
+    peak("first")  # compiles
+    few, many = peak("few"), peak("many")
+    assert many - few < 600_000, "64 vectors more are 2.1 MB, their images 3.1 MB"
 
 
 def test_names_that_are_not_utf8_and_arrays_with_out(tmp_path: Path) -> None:
