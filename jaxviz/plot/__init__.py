@@ -1,6 +1,7 @@
 """Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
 
 from jaxviz.plot._categories import category_colours as category_colours
+from jaxviz.plot._categories import class_colours as class_colours
 from jaxviz.plot._categories import legend as legend
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours
