@@ -6,7 +6,9 @@
 """
 
 from jaxviz import attribution as attribution
+from jaxviz import gallery as gallery
 from jaxviz import image as image
+from jaxviz import inspection as inspection
 from jaxviz import metrics as metrics
 from jaxviz import objectives as objectives
 from jaxviz import ops as ops

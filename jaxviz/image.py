@@ -21,6 +21,7 @@ from jaxviz._types import Array, ArrayLike, StrPath
 Size: TypeAlias = int | tuple[int, int]
 Method: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
+MAX_PIXELS = 2**27  # of an image file: 134 million, more than cameras give
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic", "lanczos": "lanczos3"}
 
 
@@ -29,6 +30,7 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
 
     Any format that Pillow reads. The camera's rotation (EXIF) is applied; grey, palette, CMYK and 16-bit images become
     RGB; transparent pixels are put on white; of an animation the first frame is taken; colour profiles are ignored.
+    Images of more than `MAX_PIXELS` are refused before they are decoded, whatever Pillow's own limit is set to.
 
     Args:
         path: The image file.
@@ -39,16 +41,17 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
         float32 (H, W, 3) in [0, 1].
 
     Raises:
-        ImageError: The file is missing, not an image, damaged, truncated, or has far too many pixels.
+        ImageError: The file is missing, not an image, damaged, truncated, a program (EPS), or has far too many pixels.
 
     >>> import tempfile
     >>> path = save(tempfile.mkdtemp() + "/grey.png", np.full((4, 6, 3), 0.2))
     >>> load(path, 2).shape
     (2, 2, 3)
     """
-    hw = None if size is None else _hw(size)
+    hw = None if size is None else as_pair(size)
     try:
         with Image.open(path) as file:
+            _check(file)
             image = _rgb_or_float(ImageOps.exif_transpose(file))
         if hw is not None:
             image = ImageOps.fit(image, (hw[1], hw[0]), Image.Resampling.BILINEAR)
@@ -60,6 +63,15 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
     if array.ndim == 2:
         return np.repeat(array[..., None], 3, axis=-1)
     return array / np.float32(255)
+
+
+def _check(file: Image.Image) -> None:
+    """Refuse, by the header alone, what would fill the memory, or what Pillow would call another program for."""
+    if file.width * file.height > MAX_PIXELS:
+        most = f"{MAX_PIXELS // 10**6} million"
+        raise ImageError(f"{file.width}x{file.height} pixels are more than {most}: it could be a decompression bomb.")
+    if file.format == "EPS":
+        raise ImageError("EPS is a program that draws, not an image: convert it to PNG.")
 
 
 def _rgb_or_float(image: Image.Image) -> Image.Image:
@@ -173,7 +185,7 @@ def resize(images: ArrayLike, size: Size, method: Method = "bilinear") -> Array:
     if method not in _METHODS:
         raise ArgumentError(f"Unknown method {method!r}; expected one of {', '.join(_METHODS)}.")
     shape = _image_shape(images)
-    return jax.image.resize(jnp.asarray(images), (*shape[:-3], *_hw(size), shape[-1]), _METHODS[method])
+    return jax.image.resize(jnp.asarray(images), (*shape[:-3], *as_pair(size), shape[-1]), _METHODS[method])
 
 
 def crop(images: ArrayLike, size: Size) -> ArrayLike:
@@ -182,7 +194,7 @@ def crop(images: ArrayLike, size: Size) -> ArrayLike:
     >>> crop(np.zeros((2, 8, 6, 3)), (4, 4)).shape
     (2, 4, 4, 3)
     """
-    height, width = _hw(size)
+    height, width = as_pair(size)
     shape = _image_shape(images)
     if height > shape[-3] or width > shape[-2]:
         raise ArgumentError(f"Cannot cut {height}x{width} pixels out of images of {shape[-3]}x{shape[-2]}.")
@@ -225,7 +237,12 @@ def _image_shape(images: ArrayLike) -> tuple[int, ...]:
     return shape
 
 
-def _hw(size: Size) -> tuple[int, int]:
+def as_pair(size: Size) -> tuple[int, int]:
+    """Return (height, width) of a size: itself, or a square's.
+
+    Raises:
+        ArgumentError: not positive whole numbers.
+    """
     pair = size if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v > 0 for v in pair):
         raise ArgumentError(f"Expected a size as a positive int or (height, width), got {size!r}.")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import json
 import platform
 import tempfile
@@ -40,9 +37,9 @@ from jaxviz._result_files import (
 )
 from jaxviz._types import StrPath
 from jaxviz.image import to_pillow
-from jaxviz.plot import Section, contact_sheet
+from jaxviz.plot import Section, contact_sheet, figure_html, jpeg
 
-_NOTEBOOK = 60  # units that a notebook shows of a larger result
+_NOTEBOOK = 60  # images that a notebook shows of a larger result
 
 
 def versions() -> dict[str, str]:
@@ -201,23 +198,22 @@ class Result:
         """Read back what `save` wrote; the same as `load_result`."""
         return load_result(folder)
 
-    def _repr_png_(self) -> bytes | None:
-        if not len(self) or self.images.shape[-1] not in PICTURES:
-            return None
-        buffer = io.BytesIO()
-        self[:_NOTEBOOK].contact_sheet().save(buffer, "PNG")
-        return buffer.getvalue()
+    def _repr_jpeg_(self) -> bytes | None:
+        shown = self._first()
+        return jpeg(shown.contact_sheet()) if len(shown) and self.images.shape[-1] in PICTURES else None
 
     def _repr_html_(self) -> str:
-        png, text = self._repr_png_(), html.escape(repr(self))
-        if len(self) > _NOTEBOOK:
-            text += f"<br>The first {_NOTEBOOK} of {len(self)} units are shown."
-        if png is None:
-            return f"<p>{text}</p>"
-        names = html.escape(", ".join(self.labels[:_NOTEBOOK]), quote=True)
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        style = "max-width:100%;height:auto"
-        return f'<figure><img src="{source}" alt="{names}" style="{style}"><figcaption>{text}</figcaption></figure>'
+        shown, lines = self._first(), [repr(self)]
+        if len(shown) < len(self):
+            lines.append(f"The first {len(shown)} of {len(self)} units are shown.")
+        return figure_html(self._repr_jpeg_(), ", ".join(shown.labels), *lines)
+
+    def _first(self) -> Result:
+        """Return what a notebook shows: not more than some images, which are all that is read of a result on disk."""
+        samples = min(self.images.shape[1], _NOTEBOOK)
+        units = self[: max(1, _NOTEBOOK // max(samples, 1))]
+        arrays = {name: getattr(units, name)[:, :samples] for name in ARRAY_NAMES}
+        return Result(**arrays, labels=units.labels)
 
 
 @dataclass(frozen=True)

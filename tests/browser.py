@@ -40,6 +40,8 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=Service(executable_path=driver, env=environment))
         self.driver.set_page_load_timeout(60)
         self.window()
+        self.driver.get("about:blank")
+        self._forget()  # what the browser's own first page did
 
     def window(self, width: int = 1200, height: int = 800, *, dark: bool = False) -> None:
         """Set the size of the page, and which colours the reader prefers."""
@@ -74,6 +76,12 @@ class Browser:
         for key in keys:
             chain = chain.send_keys(getattr(Keys, key) if len(key) > 1 else key)
         chain.perform()
+
+    def wait(self, condition: str, seconds: float = 10) -> None:
+        """Wait until a JavaScript expression holds, such as after a link was followed."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, seconds, poll_frequency=0.02).until(lambda _: self.script(f"return {condition}"), condition)
 
     @property
     def address(self) -> str:

@@ -15,7 +15,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
-    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files to try (default 200)")
+    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files and images to try (default 200)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -136,6 +137,31 @@ def test_decompression_bombs_are_refused(tmp_path: Path) -> None:
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")  # 50 KB that would become 1.2 GB
     with pytest.raises(ImageError, match=r"bomb\.png.*decompression bomb"):
         image.load(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("limit", [None, 10**12, 10**6])
+def test_the_limit_on_pixels_is_ours_in_every_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # as many programs do that read large images
+    (tmp_path / "bomb.ppm").write_bytes(b"P6 20000 20000 255\n")
+    (tmp_path / "large.ppm").write_bytes(b"P6 11585 11586 255\n")  # the least above the limit
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(image.load, tmp_path / name, 8) for name in ("bomb.ppm", "large.ppm")]:
+            with pytest.raises(ImageError, match=r"ppm.*decompression bomb"):
+                done.result()
+    assert Image.MAX_IMAGE_PIXELS == limit and image.MAX_PIXELS < 11585 * 11586
+
+
+def test_programs_are_not_run(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(ImageError, match=r"a\.png.*EPS"):
+        image.load(tmp_path / "a.png")
+
+
+def test_one_pixel_and_lines_of_pixels(tmp_path: Path) -> None:
+    for shape in ((1, 1), (1, 4000), (4000, 1)):
+        path = image.save(tmp_path / "thin.png", np.full((*shape, 3), 0.2))
+        np.testing.assert_allclose(image.load(path, (7, 9)), np.full((7, 9, 3), 0.2), atol=1e-6)
+        assert image.load(path).shape == (*shape, 3)
 
 
 def test_missing_and_unwritable_files(tmp_path: Path) -> None:

@@ -79,11 +79,15 @@ def modules() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxviz").rglob("*.py")}
 
 
+def templates() -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxviz").glob("*/templates/*")}
+
+
 def test_sdist_holds_the_sources_and_the_weights_once(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     assert modules() | {"LICENSE", "README.md", "pyproject.toml", "jaxviz/py.typed", "weights/train.py"} <= set(names)
-    assert {"tests/conftest.py", "weights/hatch_build.py"} <= set(names)
+    assert {"tests/conftest.py", "weights/hatch_build.py"} | templates() <= set(names)
     networks = [name for name in names if name.endswith(".safetensors") and not name.startswith("tests/families/")]
     assert networks == [f"weights/{NAME}"]
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pt", ".pyc"))]
@@ -99,7 +103,7 @@ def test_wheels_hold_the_package_the_weights_and_nothing_else(built: dict[str, P
     data = {str(path.relative_to(ROOT)) for path in (ROOT / "jaxviz" / "_data").glob("*") if path.is_file()}
     about = {f"jaxviz-{PROJECT['version']}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     licence = {f"jaxviz-{PROJECT['version']}.dist-info/licenses/LICENSE"}
-    assert names == modules() | data | about | licence | {IN_WHEEL, "jaxviz/py.typed"}
+    assert names == modules() | data | templates() | about | licence | {IN_WHEEL, "jaxviz/py.typed"}
     assert "License-Expression: Apache-2.0\n" in metadata and "Requires-Python: >=3.11\n" in metadata
     assert "jaxviz = jaxviz.cli:main" in entry
 

@@ -290,18 +290,38 @@ def test_notebook() -> None:
     result = make(('layer<3>:"7"', "b:1"))
     page = result._repr_html_()
     assert "<3>" not in page and "layer&lt;3&gt;:&quot;7&quot;" in page
-    png = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])  # type: ignore[index]
-    assert png == result._repr_png_()
-    with Image.open(io.BytesIO(png)) as sheet:
-        assert np.array_equal(np.asarray(sheet), np.asarray(result.contact_sheet()))
+    picture = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1])  # type: ignore[index]
+    assert picture == result._repr_jpeg_()
+    with Image.open(io.BytesIO(picture)) as shown:
+        error = np.asarray(shown, np.float32) - np.asarray(result.contact_sheet(), np.float32)
+        assert shown.format == "JPEG" and np.abs(error).mean() < 8, "the sheet, but for JPEG's losses"
 
 
-def test_notebook_shows_the_first_of_many_and_nothing_of_none() -> None:
-    many = make(tuple(f"l:{i}" for i in range(200)), samples=1, size=(2, 2, 3))
-    assert "The first 60 of 200 units are shown." in many._repr_html_()
-    assert many[:0]._repr_png_() is None and "0 units" in many[:0]._repr_html_()
+@pytest.mark.parametrize(("samples", "shown"), [(1, 60), (2, 30), (100, 1)])
+def test_notebook_shows_the_first_of_many(samples: int, shown: int) -> None:
+    many = make(tuple(f"l:{i}" for i in range(200)), samples=samples, size=(2, 2, 3))
+    assert f"The first {shown} of 200 units are shown." in many._repr_html_()
+    first = many._first()
+    assert first.images.shape[:2] == (shown, min(samples, 60))
+    with Image.open(io.BytesIO(many._repr_jpeg_() or b"")) as picture:
+        assert picture.size == first.contact_sheet().size
+
+
+def test_notebook_reads_what_it_shows_and_no_more(tmp_path: Path) -> None:
+    loaded = load_result(make(tuple(f"l:{i}" for i in range(90)), samples=1).save(tmp_path / "out"))
+    assert on_disk(loaded._first().images) and len(loaded._first()) == 60
+    # 21 GB on paper: what is read has to fit.
+    huge = np.broadcast_to(np.float32(0.5), (26560, 4, 256, 256, 3))
+    scores = np.zeros((26560, 4), np.float32)
+    result = Result(huge, scores, scores[..., None], [f"l:{i}" for i in range(26560)])  # type: ignore[arg-type]
+    assert len(result._repr_jpeg_() or b"") < 1e6
+
+
+def test_notebook_shows_nothing_of_none() -> None:
+    none = make()[:0]
+    assert none._repr_jpeg_() is None and "0 units" in none._repr_html_() and "<img" not in none._repr_html_()
     with pytest.raises(ArgumentError, match="no units"):
-        many[:0].contact_sheet()
+        none.contact_sheet()
 
 
 def test_sheet_groups_units_by_layer() -> None:

@@ -197,8 +197,8 @@ class Attribution:
         saved.write(self, Path(folder), images, look, overwrite)
         return Path(folder)
 
-    def _repr_png_(self) -> bytes | None:
-        return pictures.png(self)
+    def _repr_jpeg_(self) -> bytes | None:
+        return pictures.jpeg_of(self)
 
     def _repr_html_(self) -> str:
         return pictures.html_of(self)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 View: TypeAlias = Literal["auto", "overlay", "heat", "signed", "grey", "colour"]
 Share: TypeAlias = Literal["map", "image", "all"]
-_NOTEBOOK = 24  # images that a notebook shows of more
+_NOTEBOOK = 24  # maps that a notebook shows of more
 VIEWS = ("auto", "overlay", "heat", "signed", "grey", "colour")
 
 
@@ -291,23 +288,21 @@ def figure(attribution: Attribution, images: ArrayLike | None, look: Look, inche
     return plot.figure(**parts, inches=inches)
 
 
-def png(attribution: Attribution) -> bytes | None:
-    """Return the page of the first images, as PNG, for notebooks."""
-    if not len(attribution):
-        return None
-    buffer = io.BytesIO()
-    Image.fromarray(sheet(attribution[:_NOTEBOOK], None, {})).save(buffer, "PNG")
-    return buffer.getvalue()
+def jpeg_of(attribution: Attribution) -> bytes | None:
+    """Return the page of the first images, as JPEG, for notebooks."""
+    return plot.jpeg(Image.fromarray(sheet(_first(attribution), None, {}))) if len(attribution) else None
 
 
 def html_of(attribution: Attribution) -> str:
     """Return the page with the names of what is explained, as HTML, for notebooks; whatever these hold is text."""
-    picture, text = png(attribution), html.escape(repr(attribution))
-    if len(attribution) > _NOTEBOOK:
-        text += f"<br>The first {_NOTEBOOK} of {len(attribution)} images are shown."
-    if picture is None:
-        return f"<p>{text}</p>"
-    names = html.escape("; ".join(map(", ".join, captions(attribution[:_NOTEBOOK]))), quote=True)
-    source = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-    style = "max-width:100%;height:auto"
-    return f'<figure><img src="{source}" alt="{names}" style="{style}"><figcaption>{text}</figcaption></figure>'
+    shown, lines = _first(attribution), [repr(attribution)]
+    if len(shown) < len(attribution):
+        lines.append(f"The first {len(shown)} of {len(attribution)} images are shown.")
+    names = "; ".join(map(", ".join, captions(shown))) if len(shown) else ""
+    return plot.figure_html(jpeg_of(attribution), names, *lines)
+
+
+def _first(attribution: Attribution) -> Attribution:
+    """Return what a notebook shows: images with not more than some maps in all."""
+    many = attribution.scores.shape[1] if attribution.many else 1
+    return attribution[: max(1, _NOTEBOOK // max(many, 1))]

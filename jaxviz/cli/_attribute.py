@@ -22,13 +22,12 @@ from jaxviz._errors import ArgumentError, ImageError, near_matches
 from jaxviz._folder import Skipped, find_files, read_batches
 from jaxviz.attribution import METHODS, log_probability, margin, probability
 from jaxviz.cli import _options as options
+from jaxviz.cli import _skipped
 from jaxviz.cli._album import Album
 from jaxviz.cli._app import app
 from jaxviz.cli._devices import use_cpu_devices
 from jaxviz.cli._expressions import evaluate
 from jaxviz.cli._progress import Bar
-
-LISTED = 20  # files at most that are named in the end; index.json names all
 
 
 class View(StrEnum):
@@ -164,21 +163,14 @@ def _report(total: int, done: int, before: int, skipped: Sequence[Skipped], seco
     """Say what was done and what was not; nothing done is an error."""
     if not done:
         if not total:
-            raise ImageError("There are no files in what was given." if not skipped else _line(skipped[0]))
-        raise ImageError(f"None of {total} files could be read as an image. {_line(skipped[0])}")
-    for one in skipped[:LISTED]:
-        typer.echo(f"jaxviz: skipped {_line(one)}", err=True)
-    if len(skipped) > LISTED:
-        typer.echo(f"jaxviz: skipped {len(skipped) - LISTED} more, listed in {out / 'index.json'}", err=True)
+            raise ImageError("There are no files in what was given." if not skipped else _skipped.line(skipped[0]))
+        raise ImageError(f"None of {total} files could be read as an image. {_skipped.line(skipped[0])}")
+    _skipped.tell(skipped, out / "index.json")
     if not quiet:
         words = f"{done} images in {seconds:.0f} s"
         words += f", {before} of them done before" if before else ""
         words += f", {len(skipped)} files skipped" if skipped else ""
         typer.echo(f"{words}: {out / 'contact_sheet.png'}")
-
-
-def _line(one: Skipped) -> str:
-    return f"'{one.path}': {one.reason}".encode(errors="backslashreplace").decode()  # names need not be UTF-8
 
 
 def read_target(text: str | None, network: jaxviz.Model) -> Any:

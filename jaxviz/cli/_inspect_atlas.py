@@ -155,7 +155,6 @@ def atlas(
     use_cpu_devices(devices)
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
     with Bar([len(find_files(images, out)[0])], quiet) as bar:
-
         read = 0
 
         def report(now: jaxviz.Progress) -> None:

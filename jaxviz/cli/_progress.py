@@ -28,6 +28,10 @@ class Bar:
         self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
         self._task = self._progress.add_task("", total=self._ends[-1], state="compiling")
 
+    @property
+    def is_shown(self) -> bool:
+        return self._progress.live.is_started
+
     def __enter__(self) -> Bar:
         self._progress.__enter__()
         return self
@@ -47,6 +51,13 @@ class Bar:
             rate = (self._done - before) / (time.perf_counter() - start)
             what += f"  {rate:.2g} images/s  {_clock((self._ends[-1] - self._done) / rate)} left"
         self._progress.update(self._task, state=what)
+
+    def report_part(self, what: str, now: jaxviz.Progress) -> None:
+        """Show one of several parts of a run, each with a number of images of its own, by its name."""
+        state = what if now.steps == 1 else f"{what} step {now.step}/{now.steps}"
+        if now.images_per_second > 0:
+            state += f"  {now.images_per_second:.2g} images/s  {_clock(now.seconds_left)} left"
+        self._progress.update(self._task, total=now.images, completed=now.images_done, state=state)
 
     def report_alone(self, now: jaxviz.Progress) -> None:
         """Like `report`, where nobody calls `finished`: a target whose last image is done is counted here."""

@@ -6,6 +6,8 @@ from jaxviz.engine._execute import Chunk as Chunk
 from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run
+from jaxviz.engine._fold import Fold as Fold
+from jaxviz.engine._fold import Folding as Folding
 from jaxviz.engine._identity import describe as describe
 from jaxviz.engine._identity import differences as differences
 from jaxviz.engine._identity import digest as digest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, Unpack, get_args, overload
@@ -239,8 +238,10 @@ def _file_source(
     pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
     files, skipped = find_files(images, out)
     if not files:
-        raise ImageError("There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}")
-    files = [Path(os.path.abspath(path)) for path in files]  # noqa: PTH100: Path.absolute() keeps '..'
+        raise ImageError(
+            "There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}"
+        )
+    files = [path.absolute() for path in files]
     rows_of = {path: i for i, path in enumerate(files)}
     folders = [path.parent.name for path in files]
     classes = [str(labels.get(name, name)) for name in folders] if labels is not None else folders

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, Unpack, get_args
 
 import jax
@@ -16,6 +16,7 @@ from jaxviz._static import pytree
 from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.engine import RunOptions
 from jaxviz.inspection._embeddings import Embeddings, as_vectors
+from jaxviz.inspection._neighbour_pictures import draw
 
 Metric: TypeAlias = Literal["cosine", "l2", "l1"]
 
@@ -31,20 +32,50 @@ class Neighbours:
     Attributes:
         indices: int32 (Q, k), rows of the vectors.
         distances: float32 (Q, k), ascending; of equal ones the lower row is first.
+        rows: int32 (Q,), which of the vectors each query is, or -1: one from elsewhere.
         metric: "cosine" (1 - cosine of the angle), "l2" or "l1".
     """
 
     indices: np.ndarray
     distances: np.ndarray
+    rows: np.ndarray
     metric: Metric = "cosine"
 
     def __len__(self) -> int:
         return len(self.indices)
 
+    def picture(
+        self,
+        embeddings: Embeddings,
+        queries: Embeddings | None = None,
+        *,
+        images: ArrayLike | None = None,
+        query_images: ArrayLike | None = None,
+        title: str | None = None,
+        tile: int = 112,
+        dark: bool = False,
+    ) -> np.ndarray:
+        """Return a picture: in each row a query and its neighbours with class and distance, uint8 (height, width, 3).
+
+        Neighbours of another class than the query have a red frame.
+
+        Args:
+            embeddings: the ones that were searched; their files are read again.
+            queries: those that were asked about, where they came from elsewhere.
+            images, query_images: the images themselves (N, H, W, C) and (Q, H, W, C), where they are no files.
+            title: above all.
+            tile: pixels of a picture.
+            dark: white on black.
+
+        Raises:
+            ArgumentError: another number of queries, or none where they came from elsewhere.
+        """
+        return draw(self, embeddings, queries, images, query_images, title, tile, dark)
+
 
 def neighbours(
     embeddings: Embeddings | ArrayLike,
-    queries: Embeddings | ArrayLike | None = None,
+    queries: Embeddings | ArrayLike | Sequence[int] | None = None,
     k: int = 9,
     *,
     metric: Metric = "cosine",
@@ -54,7 +85,8 @@ def neighbours(
 
     A block of vectors at a time is compared with a chunk of queries (for cosine and L2 by a matrix product), so memory does
     not grow with their number, and vectors may be a memory map. The best candidates are then measured again from their
-    differences in float64: near duplicates do not drown in the rounding of the product.
+    differences in float64: near duplicates do not drown in the rounding of the product. (Of more than 16 vectors beyond the
+    k-th that float32 cannot tell from it, any may come; what is told of those that come is right.)
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D).
@@ -87,10 +119,10 @@ def neighbours(
     shift = _mean(vectors, size) if metric == "l2" else np.zeros(vectors.shape[1], np.float32)
     run.setdefault("chunk", QUERIES)
     for first, block in _blocks(vectors, size):
-        program = _Nearest(block, shift, np.int32(first), np.int32(len(vectors)), metric)
+        program = _Nearest(block, shift, np.asarray(first, np.int32), np.asarray(len(vectors), np.int32), metric)
         best = engine.map_images(program, {"queries": asked, "own": own, **best}, **run)
     indices, distances = _measured(vectors, asked, best["indices"], metric)
-    return Neighbours(indices[:, : int(k)], distances[:, : int(k)], metric)
+    return Neighbours(indices[:, : int(k)], distances[:, : int(k)], own, metric)
 
 
 @pytree
@@ -137,7 +169,7 @@ def _unit(vectors: Array) -> Array:
     return vectors / jnp.where(length > 0, length, 1)
 
 
-def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the queries (Q, D), and for each the row that it is, or -1."""
     if queries is None:
         return vectors, np.arange(len(vectors), dtype=np.int32)
@@ -146,7 +178,7 @@ def _as_queries(vectors: np.ndarray, queries: Embeddings | ArrayLike | None) -> 
         if not len(rows) or rows.min() < 0 or rows.max() >= len(vectors):
             raise ArgumentError(f"Expected rows from 0 to {len(vectors) - 1}; got {rows.tolist()[:8]}.")
         return vectors[rows], rows.astype(np.int32)
-    asked = as_vectors(queries)
+    asked = as_vectors(queries if isinstance(queries, Embeddings) else np.asarray(queries))
     if asked.shape[1] != vectors.shape[1]:
         raise ArgumentError(f"Expected queries (Q, {vectors.shape[1]}), as long as the vectors; got {asked.shape}.")
     return asked, np.full(len(asked), -1, np.int32)
@@ -163,8 +195,8 @@ def _blocks(vectors: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _mean(vectors: np.ndarray, size: int) -> np.ndarray:
-    blocks: Iterable[np.ndarray] = (vectors[i : i + size] for i in range(0, len(vectors), size))
-    return (sum(block.sum(0, dtype=np.float64) for block in blocks) / len(vectors)).astype(np.float32)
+    sums = [vectors[i : i + size].sum(0, dtype=np.float64) for i in range(0, len(vectors), size)]
+    return (np.sum(sums, 0) / len(vectors)).astype(np.float32)
 
 
 def _measured(

@@ -15,7 +15,7 @@ from jaxviz.inspection._pca import pca as principal_components
 def tsne(
     embeddings: Embeddings | ArrayLike,
     *,
-    perplexity: float = 30.0,
+    perplexity: float | None = None,
     pca: int | None = 50,
     metric: str = "cosine",
     seed: int = 0,
@@ -27,7 +27,8 @@ def tsne(
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D), N at least 3.
-        perplexity: about how many neighbours each vector is held near to; below N.
+        perplexity: about how many neighbours each vector is held near to, below N; 30, or a third of N - 1 where that is less,
+            unless given.
         pca: how many principal components the vectors are reduced to before; None leaves them as they are.
         metric: of the distances between vectors: "cosine", "euclidean", or another of scikit-learn's.
         seed: the same seed gives the same layout, on the same machine.
@@ -51,8 +52,11 @@ def tsne(
         ) from error
     vectors = as_vectors(embeddings)
     count = len(vectors)
+    perplexity = min(30.0, (count - 1) / 3) if perplexity is None else perplexity
     if count < 3 or not 0 < perplexity < count:
-        raise ArgumentError(f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}.")
+        raise ArgumentError(
+            f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}."
+        )
     if metric == "cosine":  # an angle is one from the origin, which PCA would move
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.asarray(vectors / np.where(length > 0, length, 1), np.float32)

@@ -82,5 +82,11 @@ def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
     array = np.broadcast_to(array, (*array.shape[:-1], 3))
     if height is None or height == array.shape[1]:
         return array
-    size = (max(1, round(array.shape[2] * height / array.shape[1])), height)
-    return np.stack([np.asarray(Image.fromarray(a).resize(size, Image.Resampling.LANCZOS)) for a in array])
+    size = (height, max(1, round(array.shape[2] * height / array.shape[1])))
+    return np.stack([resized(a, size) for a in array])
+
+
+def resized(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image uint8 (H, W, 3) or (H, W, 1) at a size (h, w), with a Lanczos filter."""
+    picture = Image.fromarray(tile if tile.shape[-1] == 3 else tile[..., 0])
+    return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)).reshape(*size, tile.shape[-1])

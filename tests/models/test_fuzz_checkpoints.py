@@ -22,6 +22,7 @@ import safetensors.numpy
 
 from jaxviz._errors import JaxvizError
 from jaxviz.models import _checkpoint, _unpickle
+from tests.damage import damage
 
 CANARY = "jaxviz_was_here"
 # Instructions to insert: calls of all kinds, references to odd places, lengths that are not there.
@@ -112,39 +113,6 @@ def raw_data_start(content: bytes, kind: str) -> int:
     return file.tell()
 
 
-def damage(content: bytes, rng: random.Random) -> bytes:
-    """Return the file with one to three damages of random kinds."""
-    data = bytearray(content)
-    for _ in range(rng.choice([1, 1, 1, 2, 3])):
-        if not data:
-            break
-        start = rng.randrange(len(data))
-        if rng.random() < 0.5:  # half of all damage where the structure is: at the two ends
-            start = min(rng.randrange(600), len(data) - 1) if rng.random() < 0.6 else max(0, len(data) - 1 - rng.randrange(600))
-        length = min(rng.choice([1, 1, 2, 4, 8, 16, 64, 512]), len(data) - start)
-        other = rng.randrange(len(data))
-        kind = rng.randrange(9)
-        if kind == 0:
-            data[start] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            data[start : start + length] = rng.randbytes(length)
-        elif kind == 2:
-            del data[start:]
-        elif kind == 3:
-            del data[start : start + length]
-        elif kind == 4:
-            data[start:start] = data[other : other + length]
-        elif kind == 5:
-            data[start : start + length] = bytes(length)
-        elif kind == 6:
-            data[start : start + length] = b"\xff" * length
-        elif kind == 7:
-            data[start:start] = rng.choice(FRAGMENTS)
-        else:
-            data[start : start + length] = data[other : other + length]
-    return bytes(data)
-
-
 def equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
     return found.keys() == expected.keys() and all(
         found[n].dtype == a.dtype and found[n].shape == a.shape and found[n].tobytes() == a.tobytes()
@@ -169,7 +137,7 @@ def test_damaged_files(kind, tmp_path, monkeypatch, request):
     assert equal(_checkpoint.read(path)[0], expected)
     outcomes = {"error": 0, "exact": 0, "other": 0}
     for case in range(max(1, request.config.getoption("--fuzz-cases") // 5)):
-        broken = damage(content, random.Random(f"{kind} {case}"))
+        broken = damage(content, random.Random(f"{kind} {case}"), FRAGMENTS)
         path.write_bytes(broken)
         began = time.process_time()
         try:

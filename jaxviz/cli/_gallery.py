@@ -1,0 +1,108 @@
+"""jaxviz gallery."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import jaxviz
+from jaxviz.cli import _options as options
+from jaxviz.cli._app import app
+from jaxviz.cli._devices import use_cpu_devices
+from jaxviz.cli._progress import Bar
+
+
+@app.command()
+def gallery(
+    model: options.ModelName,
+    layers: Annotated[
+        str,
+        typer.Option(metavar="LAYERS", help="All units of each, or some: layer3,layer4:0-31,40. logit: the classes."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; continued if begun.")],
+    examples: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FOLDER", help="Photos, in folders named by their class. May be given several times."),
+    ] = None,
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Photos shown of each unit.")] = 9,
+    samples: options.Samples = 1,
+    negative: Annotated[bool, typer.Option("--negative", help="Show the opposite direction of each unit, too.")] = False,
+    similar: Annotated[int, typer.Option(min=0, help="Units shown as similar to each.")] = 9,
+    steps: options.Steps = 256,
+    size: options.SizeText = None,
+    seed: options.Seed = 0,
+    learning_rate: options.LearningRate = None,
+    param: Annotated[str | None, typer.Option(metavar="PARAM", help="Of the images, as of `jaxviz visualize`.")] = None,
+    transforms: Annotated[str | None, typer.Option(metavar="LIST", help="At every step, as of `jaxviz visualize`.")] = None,
+    folder_names: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the photos' folders mean: a folder, a space and its name in each line."),
+    ] = None,
+    weights: options.Weights = None,
+    class_names: options.ClassNames = None,
+    devices: options.Devices = None,
+    chunk: options.ChunkSize = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write a site of every unit of some layers: pictures, the photos that excite it most, similar units.
+
+    Open SITE/index.html: it needs no server and no network. Stopped in whatever way, the same command again continues, also
+    with more layers.
+
+    Example: jaxviz gallery resnet18-imagenette --layers layer3,layer4 --examples photos --size 128 --out site
+    """
+    use_cpu_devices(devices)
+    given = {
+        "learning_rate": learning_rate,
+        "param": None if param is None else options.read_param(param),
+        "transforms": None if transforms is None else options.read_transforms(transforms),
+        "chunk": chunk,
+    }
+    pixels, names = options.read_size(size), read_names(folder_names)
+    network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
+    begun, bar = time.perf_counter(), Bar([], quiet)
+    try:
+        with ExitStack() as stack:
+
+            def report(what: str, now: jaxviz.Progress) -> None:
+                if not bar.is_shown:  # not before every argument has been checked
+                    stack.enter_context(bar)
+                bar.report_part(what, now)
+
+            page = jaxviz.gallery.build(
+                network,
+                layers,
+                examples=examples or None,
+                out=out,
+                k=top,
+                samples=samples,
+                negative=negative,
+                similar=similar,
+                steps=steps,
+                size=pixels,
+                seed=seed,
+                folder_names=names,
+                command=shlex.join(["jaxviz", *sys.argv[1:]]),
+                overwrite=overwrite,
+                progress=report,
+                mesh=jaxviz.make_mesh(devices),
+                **{name: value for name, value in given.items() if value is not None},
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"jaxviz: interrupted; what is finished is in {out}: the same command again continues", err=True)
+        raise typer.Exit(130) from None
+    if not quiet:
+        typer.echo(f"Done in {time.perf_counter() - begun:.0f} s: {page}")
+
+
+def read_names(path: Path | None) -> dict[str, str] | None:
+    """Read lines such as `n01440764 tench`: a folder, and what it means."""
+    lines = options.read_lines(path)
+    return None if lines is None else {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[-1] for line in lines}

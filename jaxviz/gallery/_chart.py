@@ -1,0 +1,71 @@
+"""The histogram of a unit's page, as numbers that a template draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jaxviz.gallery._site import Unit
+
+WIDTH, HEIGHT = 320, 96  # of the bars, in the drawing's own units
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the axis, and the words at it."""
+
+    x: float
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars (x, y, width, height), marks on the axis, and the same in words."""
+
+    bars: tuple[tuple[float, float, float, float], ...]
+    marks: tuple[Mark, ...]
+    words: str
+
+
+def chart(unit: Unit) -> Chart | None:
+    """Return a drawing of how many photos excite the unit how much, with its strongest photo and its picture marked.
+
+    Heights are square roots of counts, so that a single photo can still be seen. The axis goes on to the picture's own
+    activation.
+    """
+    if unit.histogram is None or not unit.histogram.counts:
+        return None
+    h = unit.histogram
+    peak = unit.peaks[0] if unit.peaks else h.high
+    low, top = min(h.low, 0.0, peak), max(h.high, peak)
+    scale = WIDTH / ((top - low) or 1.0)
+    wide = (h.high - h.low) * scale / len(h.counts)
+    most = max(max(h.counts), 1)
+    bars = []
+    for i, count in enumerate(h.counts):
+        if count:
+            tall = HEIGHT * (count / most) ** 0.5
+            x = (h.low - low) * scale + i * wide
+            bars.append((round(x, 2), round(HEIGHT - tall, 2), round(max(wide - 0.7, 0.8), 2), round(tall, 2)))
+    marks = [Mark(round((0 - low) * scale, 2), "0", "zero")] if low <= 0 <= top else []
+    if unit.examples:
+        marks.append(Mark(round((unit.examples[0].score - low) * scale, 2), number(unit.examples[0].score), "photo"))
+    if unit.peaks:
+        marks.append(Mark(round((peak - low) * scale, 2), number(peak), "picture"))
+    words = f"{sum(h.counts)} photos by the unit's largest activation in each, from {number(h.low)} to {number(h.high)}"
+    words += f"; in its picture it is {number(peak)}" if unit.peaks else ""
+    return Chart(tuple(bars), tuple(marks), words)
+
+
+def number(value: float) -> str:
+    """Return three digits, as people write them: 1240, 12.4, 1.70, 0.0124, 1.20e-07.
+
+    >>> number(-1.7), number(123456.0)
+    ('\\u22121.70', '123456')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    large = abs(value)
+    text = f"{value:.0f}" if 100 <= large < 1e7 else f"{value:#.3g}" if large == 0 or 1e-3 <= large < 1e7 else f"{value:.2e}"
+    return "0" if large == 0 else text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text

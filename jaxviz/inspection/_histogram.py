@@ -1,0 +1,85 @@
+"""Histograms of a stream of numbers whose range nobody knows before its end.
+
+The bins' edges are whole multiples of a power of two. When a number falls outside, the power grows until all numbers fit, and
+neighbouring bins are added up, which loses nothing on such a grid. The power and the first edge follow from the smallest and
+the largest number alone, so that the counts depend on the numbers only, never on their order, batches or devices: they are
+those that `numpy.histogram(all of them, edges)` gives. (As Prometheus' native histograms, with bins of one width.)
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz._types import Array, ArrayLike
+
+BINS = 64
+_LARGEST = 2.0**100  # numbers beyond it count as it, those closer to 0 than its inverse as 0: so that no power overflows
+_FINEST = 20  # a bin is at least this power of two smaller than the largest number: finer than float32 has no use
+
+
+def empty(units: int) -> tuple[Array, Array, Array]:
+    """Return the counts (U, BINS), the smallest and the largest number (U,) of no numbers."""
+    return jnp.zeros((units, BINS), jnp.int32), jnp.full(units, jnp.inf), jnp.full(units, -jnp.inf)
+
+
+def count(counts: Array, low: Array, high: Array, values: Array) -> tuple[Array, Array, Array]:
+    """Return counts and range with more numbers (n, U) in them; those that are not finite are left out."""
+    counted = jnp.isfinite(values)
+    values = jnp.clip(values, -_LARGEST, _LARGEST)
+    new_low = jnp.minimum(low, jnp.where(counted, values, jnp.inf).min(0))
+    new_high = jnp.maximum(high, jnp.where(counted, values, -jnp.inf).max(0))
+    power, first = _grid(new_low, new_high)
+    index = jnp.floor(values * _power_of_two(-power)[None]).astype(jnp.int32) - first[None]
+    rows = jnp.arange(len(counts))[:, None]
+    more = jnp.zeros_like(counts).at[rows, jnp.clip(index.T, 0, BINS - 1)].add(counted.T.astype(jnp.int32))
+    return _moved(counts, low, high, new_low, new_high) + more, new_low, new_high
+
+
+def merge(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Return counts and range of the numbers of both."""
+    low, high = jnp.minimum(a[1], b[1]), jnp.maximum(a[2], b[2])
+    return _moved(*a, low, high) + _moved(*b, low, high), low, high
+
+
+def edges(low: ArrayLike, high: ArrayLike) -> np.ndarray:
+    """Return the edges of the bins, float64 (U, BINS + 1); where all numbers are one, of bins that can be drawn."""
+    power, first = (np.asarray(part).astype(np.float64) for part in _grid(jnp.asarray(low), jnp.asarray(high)))
+    found = (first[:, None] + np.arange(BINS + 1)) * np.exp2(power)[:, None]
+    low = np.asarray(low, np.float64)
+    one = low[:, None] + np.arange(BINS + 1) / BINS * np.maximum(np.abs(low), 1)[:, None]
+    return np.where((low < np.asarray(high))[:, None], found, np.nan_to_num(one, posinf=0))
+
+
+def _grid(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the power of two of the bins' width and the first bin's number, int32 (U,): the finest that the range allows."""
+    low, high = jnp.where(low <= high, low, 0), jnp.where(low <= high, high, 0)
+    power = jnp.maximum(_exponent(high - low) - (BINS.bit_length() - 1), _exponent(jnp.maximum(high, -low)) - _FINEST)
+    power = jnp.maximum(power, -120)
+    wide = _bin(high, power) - _bin(low, power) >= BINS
+    power = power + wide
+    return power, _bin(low, power)
+
+
+def _moved(counts: Array, low: Array, high: Array, new_low: Array, new_high: Array) -> Array:
+    """Return counts on the grid of a wider range."""
+    (power, first), (new_power, new_first) = _grid(low, high), _grid(new_low, new_high)
+    numbers = first[:, None] + jnp.arange(BINS)[None]
+    numbers = jnp.right_shift(numbers, jnp.clip(new_power - power, 0, 31)[:, None]) - new_first[:, None]
+    rows = jnp.arange(len(counts))[:, None]
+    return jnp.zeros_like(counts).at[rows, jnp.clip(numbers, 0, BINS - 1)].add(counts)
+
+
+def _bin(values: Array, power: Array) -> Array:
+    return jnp.floor(values * _power_of_two(-power)).astype(jnp.int32)
+
+
+def _exponent(values: Array) -> Array:
+    """Return the smallest e with values < 2**e, for float32 >= 0; -126 for 0."""
+    return ((jax.lax.bitcast_convert_type(values, jnp.int32) >> 23) & 255) - 126
+
+
+def _power_of_two(exponent: Array) -> Array:
+    """Return 2**exponent exactly, float32, for exponents from -126 to 127."""
+    return jax.lax.bitcast_convert_type((exponent + 127).astype(jnp.int32) << 23, jnp.float32)
