@@ -94,7 +94,7 @@ class ActivationAtlas:
         if labels:
             said = np.unique(self.classes)
             names = [self.class_names[c] if self.class_names else str(c) for c in said]
-            tints = dict(zip(said, plot.class_colours(said, self.logits.shape[1]), strict=True))
+            tints = dict(zip(said, plot.colours_of_classes(said, self.logits.shape[1]), strict=True))
             foot = plot.legend(names, np.stack(list(tints.values())), width=width, dark=dark)
         height = top + step * int(down) + (0 if foot is None else foot.shape[0] + 16) + margin
         canvas = Image.new("RGB", (width + 2 * margin, height), colours.paper)

@@ -35,7 +35,7 @@ def category_colours(count: int) -> np.ndarray:
     return np.concatenate([first, _from_oklch(lightness, 0.13, hues)])
 
 
-def class_colours(classes: ArrayLike, count: int) -> np.ndarray:
+def colours_of_classes(classes: ArrayLike, count: int) -> np.ndarray:
     """Return a colour for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
 
     Args:

@@ -21,8 +21,8 @@ def test_colours_are_distinct_and_the_first_stay_the_same() -> None:
 
 
 def test_a_class_keeps_its_colour_where_there_are_few() -> None:
-    np.testing.assert_array_equal(plot.class_colours([7, 2], 10), plot.category_colours(10)[[7, 2]])
-    np.testing.assert_array_equal(plot.class_colours([900, 2], 1000), plot.category_colours(2))
+    np.testing.assert_array_equal(plot.colours_of_classes([7, 2], 10), plot.category_colours(10)[[7, 2]])
+    np.testing.assert_array_equal(plot.colours_of_classes([900, 2], 1000), plot.category_colours(2))
 
 
 @pytest.mark.parametrize("dark", [False, True])
