@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 from jaxviz import image
 from jaxviz._errors import ImageError
 from jaxviz._types import StrPath
+
+THREADS = 8  # that decode, at most; Pillow lets go of Python's lock meanwhile
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def find_files(paths: Sequence[StrPath] | StrPath, out: StrPath | None = None) -
 
 
 def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
-    """Yield batches of `batch` images, the last one of fewer or none; a thread decodes one batch ahead.
+    """Yield batches of `batch` images, the last one of fewer or none; threads decode one batch ahead.
 
     Args:
         files: their paths.
@@ -67,27 +70,39 @@ def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], chann
         channels: 3, or 1 for a network of grey images.
     """
     rest = iter(files)
+    ahead: deque[tuple[Path, Future[np.ndarray | Skipped]]] = deque()
+    pool = ThreadPoolExecutor(min(THREADS, _cores()), thread_name_prefix="jaxviz-decode")
 
-    def read() -> Batch:
-        good: list[Path] = []
-        images: list[np.ndarray] = []
-        skipped: list[Skipped] = []
-        for path in rest:
-            try:
-                images.append(_read(path, size, channels))
-                good.append(path)
-            except ImageError as error:
-                skipped.append(Skipped(path, _reason(path, error)))
-            if len(good) == batch:
-                break
-        stacked = np.stack(images) if images else np.zeros((0, *size, channels), np.float32)
-        return Batch(good, stacked, skipped)
+    def fill() -> None:
+        while len(ahead) < batch and (path := next(rest, None)) is not None:
+            ahead.append((path, pool.submit(_read_or_skip, path, size, channels)))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="jaxviz-decode") as pool:
-        ahead = pool.submit(read)
-        while (part := ahead.result()).paths or part.skipped:
-            ahead = pool.submit(read)
-            yield part
+    try:
+        fill()
+        while ahead:
+            paths: list[Path] = []
+            images: list[np.ndarray] = []
+            skipped: list[Skipped] = []
+            while ahead and len(images) < batch:
+                path, future = ahead.popleft()
+                found = future.result()
+                if isinstance(found, Skipped):
+                    skipped.append(found)
+                else:
+                    paths.append(path)
+                    images.append(found)
+                fill()
+            stacked = np.stack(images) if images else np.zeros((0, *size, channels), np.float32)
+            yield Batch(paths, stacked, skipped)
+    finally:  # also where the reader stops early
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_or_skip(path: Path, size: tuple[int, int], channels: int) -> np.ndarray | Skipped:
+    try:
+        return _read(path, size, channels)
+    except ImageError as error:
+        return Skipped(path, _reason(path, error))
 
 
 def _read(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -102,3 +117,7 @@ def _read(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
 def _reason(path: Path, error: ImageError) -> str:
     text = str(error).removeprefix(f"Cannot read the image '{path}': ")
     return text.replace(f" '{path}'", "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

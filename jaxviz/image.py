@@ -22,6 +22,7 @@ Size: TypeAlias = int | tuple[int, int]
 Method: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 MAX_PIXELS = 2**27  # of an image file: 134 million, more than cameras give
+_HOLDERS = ("ICO", "ICNS", "BLP")  # inside of which are images of any size, that only Pillow's limit bounds
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic", "lanczos": "lanczos3"}
 
 
@@ -50,7 +51,7 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
     """
     hw = None if size is None else as_pair(size)
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=_formats()) as file:
             _check(file)
             image = _rgb_or_float(ImageOps.exif_transpose(file))
         if hw is not None:
@@ -63,6 +64,15 @@ def load(path: StrPath, size: Size | None = None) -> np.ndarray:
     if array.ndim == 2:
         return np.repeat(array[..., None], 3, axis=-1)
     return array / np.float32(255)
+
+
+def _formats() -> list[str] | None:
+    """Return the formats to try; None for all."""
+    if 0 < (Image.MAX_IMAGE_PIXELS or 0) <= MAX_PIXELS:
+        return None
+    Image.preinit()  # the usual ones first
+    Image.init()
+    return [name for name in Image.ID if name not in _HOLDERS]
 
 
 def _check(file: Image.Image) -> None:

@@ -13,6 +13,13 @@ from tests.browser import Browser, started
 jax.config.update("jax_num_cpu_devices", 4)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_of_one_file() -> Iterator[None]:
+    """Forget compiled programs after each file: those of all files need more memory maps than Linux gives a process (65530)."""
+    yield
+    jax.clear_caches()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
     parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files and images to try (default 200)")

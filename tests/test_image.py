@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -149,6 +151,18 @@ def test_the_limit_on_pixels_is_ours_in_every_thread(tmp_path: Path, monkeypatch
             with pytest.raises(ImageError, match=r"ppm.*decompression bomb"):
                 done.result()
     assert Image.MAX_IMAGE_PIXELS == limit and image.MAX_PIXELS < 11585 * 11586
+
+
+@pytest.mark.parametrize("limit", [None, 10**12, Image.MAX_IMAGE_PIXELS])
+def test_bombs_inside_of_icons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)
+    inside = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    inside += struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
+    entry = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22)
+    (tmp_path / "bomb.ico").write_bytes(entry + inside)
+    with pytest.raises(ImageError, match=r"bomb\.ico.*(cannot identify|decompression bomb)"):
+        image.load(tmp_path / "bomb.ico")
 
 
 def test_programs_are_not_run(tmp_path: Path) -> None:

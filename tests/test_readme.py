@@ -22,7 +22,8 @@ from tests.tiny import random_images
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
-
+COMING = README.partition("## Coming from")[2].partition("\n## ")[0]
+HERE = re.findall(r"^\|.*\| `([^|]+)` \|$", COMING, re.M)
 
 RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream")
 
@@ -61,11 +62,11 @@ class Alike(nnx.Module):
         return tap("fc", self.fc(x.mean((1, 2)), ops))
 
 
-def alike(model: Model) -> Model:
+def alike(model: Model, seed: int = 0) -> Model:
     """Return a stand-in for the bundled network."""
     mean, std = np.asarray(model.mean), np.asarray(model.std)
     names, size = model.class_names, model.input_size
-    return from_module(Alike(nnx.Rngs(0)), mean=mean, std=std, class_names=names, input_size=size)
+    return from_module(Alike(nnx.Rngs(seed)), mean=mean, std=std, class_names=names, input_size=size)
 
 
 def test_the_stand_in_has_the_channels_of_the_bundled_network():
@@ -85,7 +86,9 @@ def test_the_first_block_is_two_commands():
 @pytest.mark.skipif(not (ROOT / "weights" / f"{BUNDLED}.safetensors").is_file(), reason="the bundled network is absent")
 def test_every_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"probes": random_images(3, 512) - 0.5, "photos": random_images(2, 40, 30, 3)}
+    jv.image.save("photo.jpg", random_images(40, 60, 3))
+    names: dict[str, object] = {"probes": random_images(3, 512) - 0.5, "photos": random_images(4, 40, 30, 3)}
+    names |= {name: alike(jv.load(), seed) for seed, name in enumerate(("before", "after"))}
     assert len(BLOCKS) >= 5
     for number, block in enumerate(BLOCKS):
         if number == 1:  # the first runs on the bundled network itself
@@ -97,3 +100,21 @@ def test_every_python_block_runs(tmp_path, monkeypatch):
     result = names["result"]
     assert result.images.shape == (8, 2, 128, 128, 3)  # type: ignore[attr-defined]
     assert (tmp_path / "out" / "layer3" / "contact_sheet.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def newcomer() -> dict[str, object]:
+    """What the lines for newcomers are about."""
+    photos = random_images(2, 64, 64, 3)
+    return {"jv": jv, "model": alike(jv.load()), "photos": photos, "probes": random_images(3, 512) - 0.5}
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_every_line_for_newcomers_runs(line: str, newcomer: dict[str, object]) -> None:
+    small = re.sub(r"steps=512, snapshots=\[256\]", "steps=2, size=32, snapshots=[1]", line)
+    tree = ast.fix_missing_locations(Small(plain=True).visit(ast.parse(small, mode="eval")))
+    assert eval(compile(tree, line, "eval"), newcomer) is not None
+
+
+def test_there_are_lines_for_newcomers_from_everywhere() -> None:
+    assert len(HERE) >= 25 and len(HERE) == COMING.count("\n| ") - COMING.count("\n| **") - 2

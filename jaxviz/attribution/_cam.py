@@ -58,7 +58,7 @@ def gradient_cams(
     """
     images = model.check_images(images)
     made, index = as_target(model, target, images)
-    program = _program(model, made, images, methods, layer, relu, resize, convention)
+    program = cam_program(model, made, images, methods, layer, relu, resize, convention)
     done = engine.map_images(program, {"images": images, "index": index}, **run)
     found = {}
     for method in program.methods:
@@ -101,7 +101,7 @@ def traced_cam(
     True
     """
     made, index = as_target(model, target, images)
-    program = _program(model.bare(), made, images, (method,), layer, relu, resize, convention)
+    program = cam_program(model.bare(), made, images, (method,), layer, relu, resize, convention)
     maps = program({"images": images, "index": index})["found"][method]["maps"]
     return maps if made.many else maps[:, 0]
 
@@ -299,16 +299,17 @@ def _one(method: str, model: Model, images: ArrayLike, target: AsTarget, run: Ru
     return gradient_cams(model, images, target, methods=(method,), **options, **run)[method]
 
 
-def _program(
+def cam_program(
     model: Model,
     target: Target,
     images: Array,
     methods: Sequence[str],
-    layer: AsLayers,
-    relu: bool | None,
-    resize: bool,
-    convention: Convention,
+    layer: AsLayers = None,
+    relu: bool | None = None,
+    resize: bool = True,
+    convention: Convention = "published",
 ) -> GradientMaps:
+    """Return the program of the methods, with the layers that `layer` means; args and raises as `gradient_cams`."""
     methods = (methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods))
     for method in methods:
         if method not in FORMULAS:

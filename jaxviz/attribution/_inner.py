@@ -9,11 +9,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from jaxviz._errors import ArgumentError, near_matches
+from jaxviz._static import pytree
 from jaxviz._types import Array
 from jaxviz.attribution._baseline import Baseline, as_baselines
+from jaxviz.attribution._cam import cam_program
+from jaxviz.attribution._cam_layer import AsLayers
+from jaxviz.attribution._cam_program import GradientMaps
+from jaxviz.attribution._cam_weights import Convention
 from jaxviz.attribution._gradient import Gradient
 from jaxviz.attribution._path import Path, Rule, path_program, quadrature
 from jaxviz.attribution._target import Target
@@ -71,9 +77,40 @@ def _integrated_gradients(
     return Inner(program, {"baseline": as_baselines(model, baseline, images)}, len(points))
 
 
+@pytree
+@dataclasses.dataclass(frozen=True)
+class _OneCam:
+    """The maps of a program of a single class activation map, as those of a gradient are given."""
+
+    program: GradientMaps
+
+    def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
+        made = self.program(items)
+        (found,) = made["found"].values()
+        return {"maps": found["maps"], "scores": made["scores"], "index": made["index"]}
+
+
+def _cam(
+    method: str,
+    model: Model,
+    target: Target,
+    images: Array,
+    *,
+    layer: AsLayers = None,
+    relu: bool | None = None,
+    resize: bool = True,
+    convention: Convention = "published",
+) -> Inner:
+    program = cam_program(model, target, images, (method,), layer, relu, resize, convention)
+    return Inner(_OneCam(program), spatial=True, layer=" + ".join(program.layers))
+
+
 def _gradient(model: Model, target: Target, ops: Ops, items: Mapping[str, Array] | None = None) -> Inner:
     return Inner(Gradient(model.bare(), target, ops), items or {})
 
+
+# Not those of principal components: over noise their order changes, and a mean of first components is of several.
+_CAMS = ("grad_cam", "grad_cam_plus_plus", "xgrad_cam", "hires_cam", "layer_cam", "grad_cam_elementwise")
 
 INNER: dict[str, Callable[..., Inner]] = {
     "saliency": _saliency,
@@ -81,6 +118,7 @@ INNER: dict[str, Callable[..., Inner]] = {
     "guided_backprop": _guided_backprop,
     "deconvnet": _deconvnet,
     "integrated_gradients": _integrated_gradients,
+    **{method: partial(_cam, method) for method in _CAMS},
 }
 
 

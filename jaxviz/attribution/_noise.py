@@ -103,8 +103,9 @@ def smoothgrad(
         model: any network or function.
         images: float32 (N, H, W, C) in [0, 1].
         target: what is explained, see `attribute`.
-        inner: the method: `"saliency"`, `"input_x_gradient"`, `"guided_backprop"`, `"deconvnet"` or `"integrated_gradients"`.
-        inner_options: its own, such as `{"baseline": "black", "steps": 20}`.
+        inner: the method: `"saliency"`, `"input_x_gradient"`, `"guided_backprop"`, `"deconvnet"`, `"integrated_gradients"`, or
+            a class activation map, `"grad_cam"` to `"grad_cam_elementwise"` (Smooth Grad-CAM, Omeiza et al., 2019).
+        inner_options: its own, such as `{"baseline": "black", "steps": 20}` or `{"layer": "layer3"}`.
         samples: noisy copies of each image. Another number compiles nothing new.
         noise: standard deviation, in units of the image in [0, 1].
         absolute: of absolute maps, as Captum's `NoiseTunnel` over its `Saliency`.
@@ -113,7 +114,8 @@ def smoothgrad(
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
-        `maps` as those of the inner method: float32 (N, H, W, C), signed, or (N, K, H, W, C) for K targets.
+        `maps` as those of the inner method: float32 (N, H, W, C), signed, or (N, K, H, W, C) for K targets; without the axis
+        C for class activation maps.
 
     Raises:
         ArgumentError: images, target, method, option or a number that do not fit.

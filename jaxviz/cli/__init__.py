@@ -1,5 +1,4 @@
-"""The command line: jaxviz models | layers | visualize | invert | caricature | accentuate | dream | attribute | inspect |
-gallery.
+"""The command line: `jaxviz --help` lists the commands.
 
 Exit status: 0 done, 1 an error that one line explains, 2 a wrong use of the command line, 130 Ctrl-C.
 """
@@ -7,6 +6,7 @@ Exit status: 0 done, 1 an error that one line explains, 2 a wrong use of the com
 from __future__ import annotations
 
 from jaxviz.cli import _attribute as _attribute
+from jaxviz.cli import _bench as _bench
 from jaxviz.cli import _gallery as _gallery
 from jaxviz.cli import _inspect as _inspect
 from jaxviz.cli import _inspect_atlas as _inspect_atlas

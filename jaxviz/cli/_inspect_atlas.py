@@ -170,7 +170,7 @@ def atlas(
             size=options.read_size(size),
             batch=batch,
             seed=seed,
-            out=out / "activations",
+            out=out,
             overwrite=overwrite,
             mesh=jaxviz.make_mesh(devices),
             progress=report,

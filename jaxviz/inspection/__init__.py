@@ -2,6 +2,9 @@
 
 from jaxviz.inspection._atlas import ActivationAtlas as ActivationAtlas
 from jaxviz.inspection._atlas import activation_atlas as activation_atlas
+from jaxviz.inspection._changes import Changes as Changes
+from jaxviz.inspection._changes import changes as changes
+from jaxviz.inspection._changes import cka as cka
 from jaxviz.inspection._embed import embed as embed
 from jaxviz.inspection._embeddings import Embeddings as Embeddings
 from jaxviz.inspection._examples import top_examples as top_examples

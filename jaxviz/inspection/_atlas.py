@@ -94,7 +94,7 @@ class ActivationAtlas:
         if labels:
             said = np.unique(self.classes)
             names = [self.class_names[c] if self.class_names else str(c) for c in said]
-            tints = dict(zip(said, plot.category_colours(len(said)), strict=True))
+            tints = dict(zip(said, plot.colours_of_classes(said, self.logits.shape[1]), strict=True))
             foot = plot.legend(names, np.stack(list(tints.values())), width=width, dark=dark)
         height = top + step * int(down) + (0 if foot is None else foot.shape[0] + 16) + margin
         canvas = Image.new("RGB", (width + 2 * margin, height), colours.paper)
@@ -167,7 +167,6 @@ def activation_atlas(
     """
     if cells < 1 or members < 1 or tile < 1:
         raise ArgumentError(f"Expected cells, members and tile of at least 1; got {cells}, {members} and {tile}.")
-    inside = {name: None if out is None else Path(out) / name for name in ("activations", "cells")}
     if isinstance(images, ActivationSamples):
         if layer is not None and layer != images.layer:
             raise ArgumentError(f"The samples are of layer {images.layer!r}; got the layer {layer!r}.")
@@ -177,7 +176,7 @@ def activation_atlas(
             raise ArgumentError("Expected a layer, such as 'layer4'.")
         run = {name: options[name] for name in ("mesh", "chunk", "progress") if name in options}
         samples = sample_activations(
-            model, images, layer, size=size, batch=batch, seed=seed, out=inside["activations"], overwrite=overwrite, **run
+            model, images, layer, size=size, batch=batch, seed=seed, out=out, overwrite=overwrite, **run
         )
     coordinates = lay_out(samples.vectors, layout, seed)
     places, owner, counts = _cells(coordinates, cells, members)
@@ -195,7 +194,7 @@ def activation_atlas(
         size=tile + 2 * BORDER,
         steps=steps,
         seed=seed,
-        out=inside["cells"],
+        out=None if out is None else Path(out) / "cells",
         overwrite=overwrite,
         **options,
     )

@@ -116,15 +116,15 @@ def top_examples(
                 fold.add(part.images, number)
             clock.tell(first, source.looked_at - first, source.total - source.looked_at, 1)
             if kept.is_due():
-                kept.write(now())
+                kept.write(now)
     except BaseException:
-        with suppress(Exception):
-            kept.write(now())
+        with suppress(Exception):  # what stopped it is told
+            kept.write(now)
         raise
     if not source.number:
         raise source.nothing()
     saved = now(finished=True)
-    kept.write(saved)
+    kept.write(lambda: saved)
     return {name: source.attached(layer) for name, layer in saved.layers.items()}
 
 
@@ -162,9 +162,10 @@ class _Kept:
     def is_due(self) -> bool:
         return self._folder is not None and time.monotonic() - self._last >= PAUSE
 
-    def write(self, saved: Saved) -> None:
-        if self._folder is not None and saved.seen:
-            write(self._folder, saved)
+    def write(self, saved: Callable[[], Saved]) -> None:
+        """Write what there is by now, if it is anything."""
+        if self._folder is not None and (found := saved()).seen:
+            write(self._folder, found)
             self._last = time.monotonic()
 
 

@@ -45,11 +45,11 @@ def merge(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> tuple
 
 def edges(low: ArrayLike, high: ArrayLike) -> np.ndarray:
     """Return the edges of the bins, float64 (U, BINS + 1); where all numbers are one, of bins that can be drawn."""
-    power, first = (np.asarray(part).astype(np.float64) for part in _grid(jnp.asarray(low), jnp.asarray(high)))
+    power, first = (np.asarray(part, np.float64) for part in _grid(jnp.asarray(low), jnp.asarray(high)))
     found = (first[:, None] + np.arange(BINS + 1)) * np.exp2(power)[:, None]
-    low = np.asarray(low, np.float64)
+    low = np.where(np.isfinite(low), low, 0.0)  # infinite where there are no numbers
     one = low[:, None] + np.arange(BINS + 1) / BINS * np.maximum(np.abs(low), 1)[:, None]
-    return np.where((low < np.asarray(high))[:, None], found, np.nan_to_num(one, posinf=0))
+    return np.where((low < np.asarray(high))[:, None], found, one)
 
 
 def _grid(low: Array, high: Array) -> tuple[Array, Array]:

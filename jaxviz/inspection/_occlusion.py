@@ -79,7 +79,7 @@ class OcclusionMap:
         high = max(1.0, high) if self._is_probability else high
         heat = plot.colourise(self.spread(self.scores), "viridis", (low, high))
         said = np.union1d(self.classes, self.whole)
-        tints = plot.category_colours(len(said))
+        tints = plot.colours_of_classes(said, len(self.class_names) or int(said.max()) + 1)
         classes = self.spread(self.classes)
         opacity = np.where(classes == self.whole[:, None, None], SAME, OTHER)[..., None]
         fields = grey + opacity * (tints[np.searchsorted(said, classes)] - grey)

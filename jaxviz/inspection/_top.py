@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ class TopExamples:
         of = f"{len(self.files)} files" if self.files or self.images is None else f"{len(self.images)} images"
         return f"TopExamples({self.layer}: {len(self)} units x {self.scores.shape[1]} of {of}, {self.score})"
 
-    @property
+    @functools.cached_property
     def edges(self) -> np.ndarray:
         """The edges of the histogram's bins, float64 (U, bins + 1), the same distance apart for a unit.
 
@@ -130,7 +131,8 @@ class TopExamples:
     ) -> Image.Image:
         """Return rows of units with the crops of their k images, strongest first, and the scores below.
 
-        Where a crop is the whole image, a frame shows the strongest position: its cell of the map.
+        Where a crop is the whole image, a frame shows the strongest position: around the middle of its field, as large as
+        the step from one position to the next.
 
         Args:
             units: one, some, or None for all.
@@ -225,9 +227,23 @@ class TopExamples:
                 _paste(crop, image, windows[row, column, :2])
                 crop = crop if size == final else plot.resized(crop, final)
                 if mark and self.shape and size == self.image_size:
-                    crop = _framed(crop, self.shape, self.positions[chosen[row], column])
+                    crop = _framed(crop, self._cell(self.positions[chosen[row], column]))
                 found[row, column] = crop
         return np.full((*wanted.shape, *final, 3), _PAPER, np.uint8) if found is None else found
+
+    def _cell(self, position: np.ndarray) -> list[float]:
+        """Return the top, left, bottom and right of a position's cell, as shares of the image: one step around its field.
+
+        With padding the middle of the first field is at the image's edge, and not in the middle of a first tile.
+        """
+        sides = np.zeros((2, 2))
+        for axis, (at, cells, whole) in enumerate(zip(position, self.shape, self.image_size, strict=True)):
+            middle, step = (at + 0.5) * whole / cells, whole / cells
+            if self.receptive_field is not None and not self.receptive_field.whole:
+                field = self.receptive_field
+                middle, step = field.start[axis] + at * field.stride[axis] + field.size[axis] / 2, field.stride[axis]
+            sides[:, axis] = np.clip(middle / whole, 0, 1) + np.array([-0.5, 0.5]) * step / whole
+        return sides.ravel().tolist()
 
     def _image(self, index: int) -> np.ndarray:
         """Return an image as the network saw it (H, W, C)."""
@@ -249,16 +265,13 @@ def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
         canvas[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
 
 
-def _framed(crop: np.ndarray, shape: tuple[int, ...], position: np.ndarray) -> np.ndarray:
-    """Return an image, as uint8, with a frame around the cell of a map that lies over all of it."""
-    mask = np.zeros(crop.shape[:2], bool)
-    (top, bottom), (left, right) = (
-        (int(at * whole / cells), int(np.ceil((at + 1) * whole / cells)))
-        for at, whole, cells in zip(position, crop.shape, shape, strict=False)
-    )
-    width = max(1, round(min(mask.shape) / 70))
-    mask[max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
-    dark = plot.outline(crop[None], mask[None], width=width + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
-    mask[:] = False
-    mask[top:bottom, left:right] = True
-    return plot.outline(dark, mask[None], width=width)[0][..., : crop.shape[-1]]
+def _framed(crop: np.ndarray, sides: Sequence[float]) -> np.ndarray:
+    """Return an image, as uint8, with a frame: its top, left, bottom and right as shares of the height and the width."""
+    height, width = crop.shape[:2]
+    top, left, bottom, right = (round(at * side) for at, side in zip(sides, (height, width) * 2, strict=True))
+    line = max(1, round(min(height, width) / 70))
+    masks = np.zeros((2, height, width), bool)
+    masks[0, max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+    masks[1, max(0, top) : bottom, max(0, left) : right] = True
+    dark = plot.outline(crop[None], masks[:1], width=line + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
+    return plot.outline(dark, masks[1:], width=line)[0][..., : crop.shape[-1]]

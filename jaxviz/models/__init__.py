@@ -6,6 +6,7 @@ from jaxviz.models._list import ModelInfo as ModelInfo
 from jaxviz.models._list import ModelTable as ModelTable
 from jaxviz.models._list import list_models as list_models
 from jaxviz.models._load import load as load
+from jaxviz.models._load import untrained as untrained
 from jaxviz.models._model import Model as Model
 from jaxviz.models._model import from_function as from_function
 from jaxviz.models._model import from_module as from_module

@@ -82,6 +82,24 @@ def load(
     return _from_registry(_registry.weights(architecture, weights), cache, progress, **options)
 
 
+def untrained(name: str, *, num_classes: int = 1000, seed: int = 0) -> Model:
+    """Return a network of torchvision's architecture with random weights: for measuring speed, and as a control.
+
+    Nothing is downloaded. It normalises as torchvision's trained ones do.
+
+    Raises:
+        ArgumentError: an unknown network, with near matches.
+
+    >>> untrained("resnet50").layers()["layer4"].channels
+    2048
+    """
+    entry = _registry.architecture("resnet18" if name == BUNDLED else name)
+    make = _FAMILIES[entry.family][0]
+    graphdef, state = nnx.split(make(**entry.arguments, num_classes=num_classes, in_channels=3, rngs=nnx.Rngs(seed)))
+    values = preprocessing(_registry.IMAGENET_MEAN, _registry.IMAGENET_STD)
+    return Model(state, *values, graphdef, entry.name, (), (224, 224))
+
+
 def _is_path(text: str) -> bool:
     return text.endswith(_SUFFIXES) or "/" in text or "\\" in text
 

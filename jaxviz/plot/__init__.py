@@ -2,6 +2,7 @@
 
 from jaxviz.plot._canvas import resized as resized
 from jaxviz.plot._categories import category_colours as category_colours
+from jaxviz.plot._categories import colours_of_classes as colours_of_classes
 from jaxviz.plot._categories import legend as legend
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours

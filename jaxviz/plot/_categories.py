@@ -14,6 +14,7 @@ from jaxviz.plot._canvas import fit, font, line_height, theme
 
 # Ten of Tableau's colours (as in matplotlib's "tab10"), reordered so that the first few differ most; grey last.
 _TEN = ("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd", "e7c01d", "17becf", "e377c2", "8c564b", "7f7f7f")
+_FEW = 20
 _SWATCH = 14  # pixels of a side
 
 
@@ -32,6 +33,17 @@ def category_colours(count: int) -> np.ndarray:
     more = np.arange(max(0, count - len(_TEN)))
     hues, lightness = np.deg2rad(40 + 137.508 * more), np.array([0.62, 0.82, 0.44, 0.72, 0.53])[more % 5]
     return np.concatenate([first, _from_oklch(lightness, 0.13, hues)])
+
+
+def colours_of_classes(classes: ArrayLike, count: int) -> np.ndarray:
+    """Return a colour for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
+
+    Args:
+        classes: int (K,), numbers of classes.
+        count: of all classes that there are; beyond 20, colours are given by the order in `classes`.
+    """
+    given = np.asarray(classes)
+    return category_colours(count)[given] if count <= _FEW else category_colours(len(given))
 
 
 def legend(names: Sequence[str], colours: ArrayLike, *, width: int = 480, dark: bool = False) -> np.ndarray:

@@ -90,6 +90,22 @@ def test_statistics_of_a_loop(inner: str) -> None:
     assert_close(vargrad(TINY, x, 2, **common).maps, maps.var(0), tolerance=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("inner", "options"), [("grad_cam", {"layer": "conv2", "relu": False}), ("layer_cam", {"layer": "relu", "resize": False})]
+)
+def test_around_class_activation_maps(inner: str, options: dict) -> None:
+    """The mean and the variance of the maps of the noisy images one by one, of two targets, with the map's own axes."""
+    samples = 5
+    method = attribution.METHODS[inner]
+    inside = X * 0.4 + 0.3
+    maps = np.stack([method(TINY, x, [[2, 0]], **options).maps for x in drawn(inside, samples, noise=0.05)]).astype(np.float64)
+    common = {"inner": inner, "inner_options": options, "samples": samples, "noise": 0.05}
+    found = smoothgrad(TINY, inside, [[2, 0]], **common)
+    assert found.maps.shape == maps.shape[1:] and found.layer == options["layer"]
+    assert_close(found.maps, maps.mean(0), tolerance=4e-6)
+    assert_close(vargrad(TINY, inside, [[2, 0]], **common).maps, maps.var(0), tolerance=4e-5)
+
+
 def test_a_small_variance_of_large_maps_is_not_lost() -> None:
     """The gradient of 1000 x + x^2 / 2 is 1000 + x: its variance is the noise's, a ten-millionth of the mean square."""
     model = from_function(_steep)
@@ -171,6 +187,7 @@ def test_a_step_is_a_forward_and_a_backward_pass_and_lowers_everywhere() -> None
     [
         ({"inner": "salience"}, "saliency"),
         ({"inner_options": {"steps": 3}}, "steps"),
+        ({"inner": "grad_cam", "inner_options": {"layers": "conv2"}}, "layer, relu, resize"),
         ({"inner": "integrated_gradients", "inner_options": {"step": 3}}, "rule"),
         ({"samples": 0}, "samples"),
         ({"noise": -0.1}, "noise"),

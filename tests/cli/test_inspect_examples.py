@@ -92,12 +92,15 @@ def test_rubbish_and_other_runs_are_one_line(run, tmp_path: Path) -> None:
 
 
 CHILD = """
-import sys
+import sys, time
 import jaxviz, jaxviz.cli
+from jaxviz import engine
 from jaxviz.inspection import _examples
 from tests.tiny import tiny_model
 jaxviz.load = lambda name, **options: tiny_model()
 _examples.PAUSE = 0.0
+add = engine.Fold.add
+engine.Fold.add = lambda *arguments: time.sleep(0.05) or add(*arguments)
 sys.argv = ["jaxviz", "inspect", "examples", "tiny", *sys.argv[1:]]
 jaxviz.cli.main()
 """
@@ -125,7 +128,7 @@ def test_killed_and_started_again_it_goes_on(run, tmp_path: Path, how: signal.Si
         load_examples(out)
     done = run(*call)
     assert done.exit_code == 0, done.output
-    expected = top_examples(tiny_model(), folder, ["conv2", "fc"], k=3, size=16, chunk=2)
+    expected = top_examples(tiny_model(), folder, ["conv2", "fc"], k=3, size=16, chunk=2, mesh=jaxviz.make_mesh(1))
     for layer, found in load_examples(out).items():
         for name in ("scores", "indices", "positions", "counts", "low", "high"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected[layer], name))

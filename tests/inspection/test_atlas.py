@@ -102,7 +102,7 @@ def test_cells_are_means_of_what_lies_in_them_and_are_drawn_by_their_vectors() -
     np.testing.assert_allclose(found.pictures[:2], alone, atol=1e-3)
     tinted = {tuple(colour) for colour in found.picture(labels=True).reshape(-1, 3).tolist()}
     said = np.unique(found.classes)
-    assert {tuple(colour) for colour in jv.plot.category_colours(len(said)).tolist()} <= tinted
+    assert {tuple(colour) for colour in jv.plot.colours_of_classes(said, 5).tolist()} <= tinted
     assert found.picture(dark=True, tile=16).shape[-1] == 3
 
 

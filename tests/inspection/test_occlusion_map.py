@@ -51,7 +51,7 @@ def test_the_picture_has_a_legend_of_all_classes() -> None:
     page = found.picture(tile=64)
     colours = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}
     said = np.union1d(found.classes, found.whole)
-    assert {tuple(colour) for colour in plot.category_colours(len(said)).tolist()} <= colours
+    assert {tuple(colour) for colour in plot.colours_of_classes(said, 5).tolist()} <= colours
     assert occlusion_map(MODEL, IMAGES, "church", window=8).picture(dark=True).shape[-1] == 3
 
 

@@ -20,6 +20,11 @@ def test_colours_are_distinct_and_the_first_stay_the_same() -> None:
         plot.category_colours(-1)
 
 
+def test_a_class_keeps_its_colour_where_there_are_few() -> None:
+    np.testing.assert_array_equal(plot.colours_of_classes([7, 2], 10), plot.category_colours(10)[[7, 2]])
+    np.testing.assert_array_equal(plot.colours_of_classes([900, 2], 1000), plot.category_colours(2))
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_legend_has_every_colour_in_as_many_columns_as_fit(dark: bool) -> None:
     colours = plot.category_colours(5)

@@ -1,0 +1,197 @@
+"""What a machine does in a second: the peaks of its devices, and networks measured beside them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxviz
+from jaxviz.models import activations, forward
+
+UNITS = "units"  # the task of activation maximisation, whose rows also scale over devices
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a call: the median of several, the least and the most, and what the first took longer."""
+
+    median: float
+    least: float
+    most: float
+    first: float
+
+    @property
+    def compiling(self) -> float:
+        return max(0.0, self.first - self.median)
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device reaches in one kind of operation, in FLOP/s."""
+
+    name: str
+    flops: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        model, task, batch, devices: what was measured; the batch is of each device, and an image a unit in `units`.
+        rate: images, or image-steps, a second.
+        spread: the lowest and the highest rate.
+        compiling: seconds before the first call was done, beyond those of a call.
+        flops: FLOP/s, by XLA's count of the program before optimisation.
+        memory: bytes that the compiled program needs on a device, or None where XLA does not tell.
+    """
+
+    model: str
+    task: str
+    batch: int
+    devices: int
+    rate: float
+    spread: tuple[float, float]
+    compiling: float
+    flops: float
+    memory: int | None
+
+
+def time_calls(fn: Callable[[], Any], seconds: float, least: int = 3) -> Timing:
+    """Time calls of `fn`, each until what it returns is there: a first that compiles, then `least` or more for `seconds`."""
+
+    def timed() -> float:
+        begun = time.perf_counter()
+        jax.block_until_ready(fn())
+        return time.perf_counter() - begun
+
+    first, times = timed(), []
+    while len(times) < least or sum(times) < seconds:
+        times.append(timed())
+    return Timing(statistics.median(times), min(times), max(times), first)
+
+
+def peaks(device: Any, seconds: float) -> list[Peak]:
+    """Measure matrix products and 3 x 3 convolutions on one device: full float32, and what accelerators do faster."""
+    small = device.platform == "cpu"
+    kinds = [("float32", jnp.float32, "highest")]
+    if not small:
+        kinds += [("default precision", jnp.float32, "default"), ("bfloat16", jnp.bfloat16, "default")]
+    n, batch = (1024, 4) if small else (8192, 128)
+    found = []
+    for words, dtype, precision in kinds:
+        with jax.default_matmul_precision(precision), jax.default_device(device):
+            key = jax.random.key(0)
+            a = jax.random.normal(key, (n, n), dtype)
+            timing = time_calls(lambda a=a: _product(a, a), seconds)
+            found.append(Peak(f"matrix product, {words}", 2 * n**3 / timing.median))
+            x, w = jax.random.normal(key, (batch, 28, 28, 256), dtype), jax.random.normal(key, (3, 3, 256, 256), dtype)
+            timing = time_calls(lambda x=x, w=w: _convolution(x, w), seconds)
+            found.append(Peak(f"3 x 3 convolution, {words}", 2 * batch * 28 * 28 * 9 * 256 * 256 / timing.median))
+    return found
+
+
+@jax.jit
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+    return a @ b
+
+
+@jax.jit
+def _convolution(x: jax.Array, w: jax.Array) -> jax.Array:
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+@jax.jit
+def _logits(model: jaxviz.Model, images: jax.Array) -> jax.Array:
+    return forward(model, images)
+
+
+@jax.jit
+def _gradients(model: jaxviz.Model, images: jax.Array) -> jax.Array:
+    return jax.grad(lambda images: forward(model, images).max(-1).sum())(images)
+
+
+def measure(
+    model: jaxviz.Model, task: str, batch: int, size: int, layer: str, *, precision: str, seconds: float, devices: int = 1
+) -> Row:
+    """Measure one task: `forward`, `gradient` (of each image's top logit), or `units` (steps of activation maximisation)."""
+    with jax.default_matmul_precision(precision):
+        if task == UNITS:
+            return _measure_units(model, batch, size, layer, precision, seconds, devices)
+        fn = {"forward": _logits, "gradient": _gradients}[task]
+        images = jax.random.uniform(jax.random.key(0), (batch, size, size, model.in_channels))
+        timing = time_calls(lambda: fn(model.bare(), images), seconds)
+        lowered = fn.lower(model.bare(), images)
+        return Row(
+            model.name,
+            task,
+            batch,
+            1,
+            batch / timing.median,
+            (batch / timing.most, batch / timing.least),
+            timing.compiling,
+            _flops(lowered) / timing.median,
+            _memory(lowered),
+        )
+
+
+def _measure_units(model: jaxviz.Model, batch: int, size: int, layer: str, precision: str, seconds: float, devices: int) -> Row:
+    """Measure `visualize` itself, with all its defaults: between its reports of progress, and without what comes before."""
+    units, mesh = batch * devices, jaxviz.make_mesh(devices)
+    marks: list[tuple[float, int]] = []
+    begun = time.perf_counter()
+
+    def run(steps: int) -> None:
+        def mark(now: jaxviz.Progress) -> None:
+            marks.append((time.perf_counter(), now.step))
+
+        wanted = jaxviz.channel(layer, np.arange(units) % model.layers(size)[layer].channels)
+        options = {"size": size, "chunk": units, "mesh": mesh, "precision": precision, "progress": mark}
+        jaxviz.visualize(model, wanted, steps=steps, **options)
+
+    steps, first = 8, None
+    while True:
+        marks.clear()
+        run(steps)
+        first = first or marks[0][0] - begun
+        took = marks[-1][0] - marks[0][0]
+        if took >= seconds and len(marks) > 1:
+            break
+        steps = math.ceil(steps * (min(8, max(1.5, 1.5 * seconds / took)) if took else 8))
+    times = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(marks)]
+    each = statistics.median(times)
+
+    def value(images: jax.Array, model: jaxviz.Model) -> jax.Array:
+        return activations(model, images, (layer,))[layer][..., 0].mean((1, 2)).sum()
+
+    lowered = jax.jit(jax.grad(value)).lower(jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32), model.bare())
+    return Row(
+        model.name,
+        f"{UNITS} of {layer}",
+        batch,
+        devices,
+        units / each,
+        (units / max(times), units / min(times)),
+        max(0.0, first - each),
+        devices * _flops(lowered) / each,
+        _memory(lowered),
+    )
+
+
+def _flops(lowered: Any) -> float:
+    return float((lowered.cost_analysis() or {}).get("flops", math.nan))
+
+
+def _memory(lowered: Any) -> int | None:
+    found = lowered.compile().memory_analysis()
+    parts = ("temp_size_in_bytes", "argument_size_in_bytes", "output_size_in_bytes")
+    return None if found is None else sum(getattr(found, part) for part in parts)
