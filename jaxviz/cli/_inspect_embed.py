@@ -223,11 +223,20 @@ def scatter(
     title = f"{title}, {run.network.name}"
     near = inspection.neighbours(known, k=min(9, len(known) - 1), metric=metric.value, mesh=run.mesh)
     kinds = len(set(known.labels))
+    classes = run.network.class_names if set(known.labels) <= set(run.network.class_names) else ()  # colours as elsewhere
     subtitle = f"{len(known)} photos, {kinds} class{'es' * (kinds != 1)}; neighbours by {metric.value} distance"
     with failures(out):
         shown = None if arrange is Arrange.dots else np.stack(list(pictures(known, range(len(known)), max(32, tile))))
         drawn = plot.scatter(
-            points, shown, labels=known.labels, arrange=arrange.value, size=pixels, tile=tile, title=title, dark=dark
+            points,
+            shown,
+            labels=known.labels,
+            classes=classes,
+            arrange=arrange.value,
+            size=pixels,
+            tile=tile,
+            title=title,
+            dark=dark,
         )
         write_png(out / "scatter.png", Image.fromarray(drawn))
         del shown
@@ -239,7 +248,15 @@ def scatter(
             bar.say("thumbnails" if done < total else "done")
 
         page = inspection.write_page(
-            out, points, known, near=near, title=title, subtitle=subtitle, overwrite=overwrite, progress=tell
+            out,
+            points,
+            known,
+            near=near,
+            classes=classes,
+            title=title,
+            subtitle=subtitle,
+            overwrite=overwrite,
+            progress=tell,
         )
     _tell_skipped(known.skipped)
     if not quiet:

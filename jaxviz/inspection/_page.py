@@ -19,7 +19,7 @@ from jaxviz._types import ArrayLike, StrPath
 from jaxviz.inspection._embeddings import Embeddings
 from jaxviz.inspection._neighbours import Neighbours, neighbours
 from jaxviz.inspection._thumbnails import pictures
-from jaxviz.plot._scatter import class_colours
+from jaxviz.plot._scatter import label_colours
 
 PAGE, SHEETS, PHOTOS = "index.html", "thumbnails", "photos"
 TILE, ACROSS = 48, 40  # pixels of a thumbnail, and how many are beside each other in a sheet: browsers refuse huge ones
@@ -41,6 +41,7 @@ def write_page(
     *,
     images: ArrayLike | None = None,
     near: Neighbours | None = None,
+    classes: Sequence[str] = (),
     title: str = "",
     subtitle: str = "",
     overwrite: bool = False,
@@ -57,6 +58,7 @@ def write_page(
         embeddings: N files and labels.
         images: the images themselves where they are no files, (N, H, W, C), floats in [0, 1] or uint8.
         near: for all N their neighbours; the 9 nearest by cosine unless given.
+        classes: all that there are, in the order in which they are listed and coloured; alphabetical unless given.
         title, subtitle: above the map.
         overwrite: replace files of these names even if they are no page of this kind.
         progress: called with how many pictures are written, and N.
@@ -82,7 +84,7 @@ def write_page(
         # From now on it is a page of this kind that may be replaced, also if this is interrupted.
         write_atomically(folder / PAGE, lambda file: file.write(_UNFINISHED.encode()))
         sheets = _write_pictures(folder, embeddings, images, progress or (lambda done, total: None))
-        data = _data(array, embeddings, near, sheets)
+        data = _data(array, embeddings, near, classes, sheets)
         parts = {name: (_TEMPLATES / f"scatter.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
         template = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -98,11 +100,13 @@ def write_page(
         return write_atomically(folder / PAGE, lambda file: file.write(text.encode()))
 
 
-def _data(points: np.ndarray, embeddings: Embeddings, near: Neighbours | None, sheets: Sequence[str]) -> dict[str, Any]:
+def _data(
+    points: np.ndarray, embeddings: Embeddings, near: Neighbours | None, classes: Sequence[str], sheets: Sequence[str]
+) -> dict[str, Any]:
     low, high = points.min(0), points.max(0)
     extent = (high - low).max() or 1.0
     at = np.round((points - low) * [1, -1] / extent * UNITS + [0, UNITS * (high - low)[1] / extent]).astype(int)
-    colours = class_colours(embeddings.labels)
+    colours = label_colours(embeddings.labels, classes)
     order = {name: i for i, name in enumerate(colours)}
     return {
         "names": [_plain(name) for name in _short(embeddings.files)],

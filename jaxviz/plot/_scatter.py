@@ -17,6 +17,7 @@ from jaxviz.plot._categories import category_colours
 
 Arrangement: TypeAlias = Literal["grid", "free", "dots"]
 
+_FEW = 20  # classes that can have colours of their own for good
 _LISTED = 30  # classes of the legend at most
 _SMOOTH = 3  # dots are drawn this much larger and scaled down: Pillow's circles have no smooth edges
 
@@ -26,6 +27,7 @@ def scatter(
     images: ArrayLike | None = None,
     *,
     labels: Sequence[str] = (),
+    classes: Sequence[str] = (),
     arrange: Arrangement = "grid",
     size: int = 1600,
     tile: int = 40,
@@ -38,7 +40,8 @@ def scatter(
     Args:
         points: float (N, 2), such as a t-SNE or two principal components.
         images: thumbnails (N, H, W, 1 or 3), floats in [0, 1] or uint8; dots alone without.
-        labels: N classes, or none. They are coloured in alphabetical order; "" has no colour of its own.
+        labels: N classes, or none; "" has no colour of its own.
+        classes: all classes that there are, in the order in which they are listed and coloured; alphabetical unless given.
         arrange: "grid" puts on each place of a grid the thumbnail that is nearest to it, and moves it there: no two overlap,
             and what finds no place is left out. "free" leaves thumbnails where they belong and draws those that would
             cover another as dots. "dots" draws no thumbnails.
@@ -68,7 +71,7 @@ def scatter(
     if (labels and len(labels) != len(array)) or (images is not None and len(images) != len(array)):
         counts = f"{len(labels)} and {'none' if images is None else len(images)}"
         raise ArgumentError(f"Expected {len(array)} labels and {len(array)} images, or none; got {counts}.")
-    paper, colour = theme(dark), _colours_of(labels, len(array), theme(dark))
+    paper, colour = theme(dark), _colours_of(labels, classes, len(array), theme(dark))
     at, width, height = _placed(array, size, tile)
     canvas = Image.new("RGB", (width, height), paper.paper)
     if images is None or arrange != "grid":  # on a grid every dot would be behind the thumbnail of its place
@@ -84,17 +87,23 @@ def scatter(
             box = (left - border, top - border, left + wide + border, top + high + border)
             canvas.paste(colour[row], box)
             canvas.paste(Image.fromarray(picture), (left, top))
-    return np.asarray(_with_legend(canvas, labels if legend else (), title, paper, size))
+    return np.asarray(_with_legend(canvas, labels if legend else (), classes, title, paper, size))
 
 
-def class_colours(labels: Sequence[str]) -> dict[str, Colour]:
-    """Return the colour of each class but "", in alphabetical order."""
-    names = sorted(set(labels) - {""}, key=lambda name: (name.casefold(), name))
-    return {name: (int(r), int(g), int(b)) for name, (r, g, b) in zip(names, category_colours(len(names)), strict=True)}
+def label_colours(labels: Sequence[str], classes: Sequence[str] = ()) -> dict[str, Colour]:
+    """Return the colour of each class but "", in order.
+
+    Of few classes that are given each keeps its colour whatever others are there; of many there are not colours enough.
+    """
+    there = set(labels) - {""}
+    names = [name for name in dict.fromkeys(classes) if name in there or len(classes) <= _FEW]
+    names += sorted(there - set(names), key=lambda name: (name.casefold(), name))
+    colours = [(int(r), int(g), int(b)) for r, g, b in category_colours(len(names))]
+    return {name: colour for name, colour in zip(names, colours, strict=True) if name in there}
 
 
-def _colours_of(labels: Sequence[str], count: int, paper: Theme) -> list[Colour]:
-    known = class_colours(labels)
+def _colours_of(labels: Sequence[str], classes: Sequence[str], count: int, paper: Theme) -> list[Colour]:
+    known = label_colours(labels, classes)
     return [known.get(name, paper.faint) for name in labels] if labels else [paper.faint] * count
 
 
@@ -155,13 +164,15 @@ def _draw_dots(canvas: Image.Image, at: np.ndarray, colours: Sequence[Colour], r
         canvas.paste(colour, (left - reach, top - reach), mask)
 
 
-def _with_legend(plane: Image.Image, labels: Sequence[str], title: str | None, paper: Theme, size: int) -> Image.Image:
+def _with_legend(
+    plane: Image.Image, labels: Sequence[str], classes: Sequence[str], title: str | None, paper: Theme, size: int
+) -> Image.Image:
     """Put a title above and the classes beside the plane."""
     small, large = font(max(11, size // 80)), font(max(14, size // 56))
     counts = Counter(name for name in labels if name)
     margin = max(12, size // 50)
     head = line_height(large) + margin // 2 if title else 0
-    side = _legend(counts, class_colours(labels), small, paper, size) if counts else None
+    side = _legend(counts, label_colours(labels, classes), small, paper, size) if counts else None
     wide = plane.width + 2 * margin + (side.width + margin if side else 0)
     high = max(plane.height, side.height if side else 0) + head + 2 * margin
     page = Image.new("RGB", (wide, high), paper.paper)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxviz import ArgumentError, plot
-from jaxviz.plot._scatter import class_colours
+from jaxviz.plot._scatter import label_colours
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 
@@ -45,7 +45,7 @@ def test_classes_have_colours_of_their_own_and_a_legend() -> None:
     points, names = np.random.default_rng(0).normal(size=(40, 2)), ["b", "a"] * 20
     drawn = plot.scatter(points, labels=names, size=300)
     bare = plot.scatter(points, labels=names, size=300, legend=False)
-    first, second = class_colours(names)["a"], class_colours(names)["b"]
+    first, second = label_colours(names)["a"], label_colours(names)["b"]
     assert (first, second) == tuple(map(tuple, plot.category_colours(2).tolist()))
     assert drawn.shape[1] > bare.shape[1] and all((bare == colour).all(-1).sum() > 20 for colour in (first, second))
     marked = plot.scatter(points[:1], images(RED), labels=["a"], arrange="free", size=100, tile=32, legend=False)
@@ -53,6 +53,16 @@ def test_classes_have_colours_of_their_own_and_a_legend() -> None:
     many = [str(i) for i in range(40)]
     assert plot.scatter(points, labels=many, size=300).shape[0] > drawn.shape[0], "30 classes and how many more"
     assert (plot.scatter(points, labels=[""] * 40, size=300, dark=True)[0, 0] == [23, 24, 27]).all()
+
+
+def test_a_class_keeps_its_colour_whichever_others_are_there() -> None:
+    ten = [f"class {i}" for i in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)]
+    whole = label_colours(ten, ten)
+    assert list(whole) == ten and list(whole.values()) == list(map(tuple, plot.category_colours(10).tolist()))
+    assert label_colours(["class 9", "class 4", ""], ten) == {name: whole[name] for name in ("class 4", "class 9")}
+    many = [str(i) for i in range(1000)]
+    assert list(label_colours(["900", "7"], many).values()) == list(map(tuple, plot.category_colours(2).tolist()))
+    assert list(label_colours(["x", "b"], ["b", "a"])) == ["b", "x"], "a class that is not among them comes last"
 
 
 @pytest.mark.parametrize("arrange", ["grid", "free", "dots"])
