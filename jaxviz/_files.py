@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import tempfile
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from jaxviz._types import StrPath
 
@@ -42,6 +47,22 @@ def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object], *, dur
             Path(temporary).unlink()
         raise
     return path
+
+
+def map_array(path: StrPath, name: str) -> np.ndarray:
+    """Return one array of an `.npz` file as a memory map, read-only: they are stored as they are, one after the other.
+
+    Raises:
+        OSError, KeyError, ValueError, zipfile.BadZipFile: No such file or array, or a damaged one.
+    """
+    path = Path(path)
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        file.seek(archive.getinfo(f"{name}.npy").header_offset + 26)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), io.SEEK_CUR)  # the lengths of the member's name and extra field
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        return np.memmap(path, dtype, "r", file.tell(), shape)
 
 
 def _umask() -> int:

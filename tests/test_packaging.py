@@ -80,8 +80,7 @@ def modules() -> set[str]:
 
 
 def templates() -> set[str]:
-    folder = ROOT / "jaxviz" / "gallery" / "templates"
-    return {str(path.relative_to(ROOT)) for path in folder.iterdir()}
+    return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxviz").glob("*/templates/*")}
 
 
 def test_sdist_holds_the_sources_and_the_weights_once(built: dict[str, Path]) -> None:

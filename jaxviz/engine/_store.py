@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 import shutil
-import struct
 import tempfile
 import time
-import zipfile
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxviz._errors import SaveError
-from jaxviz._files import write_atomically
+from jaxviz._files import map_array, write_atomically
 from jaxviz._result_files import (
     ADVICE,
     ARRAYS,
@@ -290,7 +287,7 @@ class Store:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     arrays = {name: file[name] for name in ARRAY_NAMES if checked or name != "images"}
-                images = {} if checked else {"images": _map_images(path)}
+                images = {} if checked else {"images": map_array(path, "images")}
             except Exception as error:  # a damaged zip raises many types
                 path.unlink(missing_ok=True)
                 raise SaveError(f"'{path}' is damaged and was removed: the same call again computes its units anew.") from error
@@ -325,7 +322,7 @@ class Store:
                         arrays.append(getattr(chunk, name))
                     yield chunk.images
 
-        shape = (sum(map(len, self._labels)), *_map_images(next(iter(self._parts.values()))).shape[1:])
+        shape = (sum(map(len, self._labels)), *map_array(next(iter(self._parts.values())), "images").shape[1:])
         path = self.folder / PARTS / IMAGES
         write_atomically(path, lambda file: write_images(file, shape, blocks()), durable=True)
         images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -363,16 +360,6 @@ def _rows(units: Unit, rows: range) -> Unit:
 
 def _is_sound(path: Path, key: tuple[int, int, int]) -> bool:
     try:
-        return len(_map_images(path)) == key[2] - key[1]
+        return len(map_array(path, "images")) == key[2] - key[1]
     except Exception:  # a damaged zip raises many types
         return False
-
-
-def _map_images(path: Path) -> np.ndarray:
-    """Return the images of a part as a memory map: the arrays in an `.npz` are stored as they are, one after the other."""
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        file.seek(archive.getinfo("images.npy").header_offset + 26)
-        file.seek(sum(struct.unpack("<HH", file.read(4))), io.SEEK_CUR)  # the lengths of the member's name and extra field
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        return np.memmap(path, dtype, "r", file.tell(), shape)

@@ -1,9 +1,35 @@
 """Look inside a network: which photographs move its units, and what its layers make of them."""
 
+from jaxviz.inspection._atlas import ActivationAtlas as ActivationAtlas
+from jaxviz.inspection._atlas import activation_atlas as activation_atlas
 from jaxviz.inspection._changes import Changes as Changes
 from jaxviz.inspection._changes import changes as changes
 from jaxviz.inspection._changes import cka as cka
+from jaxviz.inspection._embed import embed as embed
+from jaxviz.inspection._embeddings import Embeddings as Embeddings
 from jaxviz.inspection._examples import top_examples as top_examples
+from jaxviz.inspection._filters import Filters as Filters
+from jaxviz.inspection._filters import Weights as Weights
+from jaxviz.inspection._filters import filters as filters
+from jaxviz.inspection._filters import weights as weights
+from jaxviz.inspection._grid import ActivationGrid as ActivationGrid
+from jaxviz.inspection._grid import activation_grid as activation_grid
+from jaxviz.inspection._groups import ActivationGroups as ActivationGroups
+from jaxviz.inspection._groups import activation_groups as activation_groups
+from jaxviz.inspection._maps import FeatureMaps as FeatureMaps
+from jaxviz.inspection._maps import feature_maps as feature_maps
+from jaxviz.inspection._neighbours import Neighbours as Neighbours
+from jaxviz.inspection._neighbours import neighbours as neighbours
+from jaxviz.inspection._nmf import Factors as Factors
+from jaxviz.inspection._nmf import nmf as nmf
+from jaxviz.inspection._occlusion import OcclusionMap as OcclusionMap
+from jaxviz.inspection._occlusion import occlusion_map as occlusion_map
+from jaxviz.inspection._page import write_page as write_page
+from jaxviz.inspection._pca import PCA as PCA
+from jaxviz.inspection._pca import pca as pca
+from jaxviz.inspection._samples import ActivationSamples as ActivationSamples
+from jaxviz.inspection._samples import sample_activations as sample_activations
 from jaxviz.inspection._saved import load_examples as load_examples
 from jaxviz.inspection._saved import save_examples as save_examples
 from jaxviz.inspection._top import TopExamples as TopExamples
+from jaxviz.inspection._tsne import tsne as tsne

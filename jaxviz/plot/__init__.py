@@ -1,6 +1,9 @@
 """Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
 
 from jaxviz.plot._canvas import resized as resized
+from jaxviz.plot._categories import category_colours as category_colours
+from jaxviz.plot._categories import colours_of_classes as colours_of_classes
+from jaxviz.plot._categories import legend as legend
 from jaxviz.plot._colours import COLOURS as COLOURS
 from jaxviz.plot._colours import Colours as Colours
 from jaxviz.plot._colours import colour_table as colour_table
@@ -17,6 +20,8 @@ from jaxviz.plot._maps import outline as outline
 from jaxviz.plot._maps import overlay as overlay
 from jaxviz.plot._notebook import figure_html as figure_html
 from jaxviz.plot._notebook import jpeg as jpeg
+from jaxviz.plot._scatter import Arrangement as Arrangement
+from jaxviz.plot._scatter import scatter as scatter
 from jaxviz.plot._sheet import Section as Section
 from jaxviz.plot._sheet import contact_sheet as contact_sheet
 from jaxviz.plot._table import Bar as Bar

@@ -1,0 +1,260 @@
+"""Embed a folder of images: stream it through a network and keep a vector of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, Unpack, get_args, overload
+
+import jax
+import numpy as np
+
+from jaxviz import engine
+from jaxviz._errors import ArgumentError, ImageError
+from jaxviz._folder import Skipped, find_files, read_batches
+from jaxviz._static import pytree
+from jaxviz._types import Array, ArrayLike, StrPath
+from jaxviz.engine import RunOptions
+from jaxviz.engine._progress import Clock
+from jaxviz.image import Size
+from jaxviz.inspection._embed_parts import Memory, Parts
+from jaxviz.inspection._embeddings import Embeddings
+from jaxviz.models import Model
+from jaxviz.models._taps import activations, nodes
+
+Pool: TypeAlias = Literal["mean", "max", "flatten", "centre"]
+Images: TypeAlias = StrPath | Sequence[StrPath] | ArrayLike
+Labels: TypeAlias = Mapping[str, str] | Sequence[str] | None
+
+
+@overload
+def embed(
+    model: Model,
+    images: Images,
+    layer: str,
+    *,
+    pool: Pool = "mean",
+    size: Size | None = None,
+    batch: int = 64,
+    labels: Labels = None,
+    out: StrPath | None = None,
+    overwrite: bool = False,
+    **run: Unpack[RunOptions],
+) -> Embeddings: ...
+@overload
+def embed(
+    model: Model,
+    images: Images,
+    layer: Sequence[str],
+    *,
+    pool: Pool = "mean",
+    size: Size | None = None,
+    batch: int = 64,
+    labels: Labels = None,
+    out: StrPath | None = None,
+    overwrite: bool = False,
+    **run: Unpack[RunOptions],
+) -> dict[str, Embeddings]: ...
+
+
+def embed(
+    model: Model,
+    images: Images,
+    layer: str | Sequence[str],
+    *,
+    pool: Pool = "mean",
+    size: Size | None = None,
+    batch: int = 64,
+    labels: Labels = None,
+    out: StrPath | None = None,
+    overwrite: bool = False,
+    **run: Unpack[RunOptions],
+) -> Embeddings | dict[str, Embeddings]:
+    """Return what a layer makes of many images, a vector each.
+
+    A batch of images at a time is in memory, whatever their number; files that cannot be read are listed in `skipped`.
+
+    Args:
+        model: the network.
+        images: folders, with all that is in them, and files; or an array, float (N, H, W, C) in [0, 1].
+        layer: a layer, or several, for which the folder is read only once.
+        pool: what becomes of positions: their "mean" or "max", the one in the "centre", or "flatten" keeps all of them.
+        size: (H, W) or one int to which files are scaled and cut; the network's own unless given.
+        batch: images in memory at a time.
+        labels: instead of the name of each file's folder, a class for each such name, `{"n01440764": "tench"}`; of an array,
+            one for each image.
+        out: a folder for the vectors, which are then memory maps: a run that was stopped in any way, even killed, goes on
+            where it was, also with more images. One `.npz` for each layer, which `Embeddings.load` reads.
+        overwrite: start anew, whatever run `out` holds.
+        run: devices, chunk, precision, progress, see `RunOptions`.
+
+    Returns:
+        `Embeddings`, or a dict of one for each layer if several were asked for.
+
+    Raises:
+        ArgumentError: wrong images, an unknown pooling, or another number of labels than images.
+        LayerError: the network has no such layer.
+        ImageError: there are no files, or none that can be read.
+        SaveError: `out` holds a run of other settings, or something else, or cannot be written.
+
+    >>> from jaxviz.models import from_function
+    >>> embed(from_function(lambda images: images.mean((1, 2))), np.ones((2, 8, 8, 3), np.float32), "output").vectors.shape
+    (2, 3)
+    """
+    names = (layer,) if isinstance(layer, str) else tuple(dict.fromkeys(layer))
+    if pool not in get_args(Pool) or not names:
+        raise ArgumentError(f"Expected a layer and a pooling of {', '.join(get_args(Pool))}; got {names} and {pool!r}.")
+    if batch != int(batch) or batch < 1:
+        raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
+    for name in names:
+        model.resolve(name)
+    source = _source(model, images, size, labels, out)
+    program = _Embed(model.bare(), names, pool)
+    _check_shapes(model, names, source.size)
+    settings = {"model": model.name, "layer": "", "pool": pool, "size": list(source.size)}
+    precision = run.setdefault("precision", "highest")
+    if out is None:
+        store: Memory | Parts = Memory(names)
+    else:
+        identity = {
+            "weights": engine.digest(jax.tree.leaves(model)),
+            "network": engine.digest(model.graphdef),
+            "layers": list(names),
+            **{key: settings[key] for key in ("pool", "size")},
+            "precision": precision,
+        }
+        store = Parts(Path(out), identity, names, overwrite=overwrite)
+    skipped = list(source.skipped)
+    rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
+    clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
+    done, full = len(source.keys) - len(rest), False
+    with store:
+        for part in source.read(rest, batch):
+            skipped += part.skipped
+            count = len(part.rows)
+            if count:
+                # The last images fill a batch by repeating one, instead of compiling another program.
+                fill = np.minimum(np.arange(batch if full else count), count - 1)
+                found = engine.map_images(program, part.images[fill], **run)
+                keys, stamps = [source.keys[i] for i in part.rows], [source.stamp(i) for i in part.rows]
+                store.add(keys, stamps, {name: vectors[:count] for name, vectors in found.items()})
+                full = True
+            seen = count + len(part.skipped)
+            clock.tell(done, seen, len(source.keys) - done - seen, 1)
+            done += seen
+        if not len(store):
+            first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
+            raise ImageError(f"None of {len(source.keys)} files could be read as an image.{first}")
+        made = store.finish(source.keys, source.labels, settings, skipped)
+    return made[layer] if isinstance(layer, str) else made
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class _Embed:
+    """The vectors of images (n, H, W, C) at some layers, float32 (n, D) each."""
+
+    model: Model
+    layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
+    pool: Pool = dataclasses.field(metadata=dict(static=True))
+
+    def __call__(self, images: Array) -> dict[str, Array]:
+        return {name: pooled(value, self.pool) for name, value in activations(self.model, images, self.layers).items()}
+
+
+def pooled(value: Array, pool: Pool) -> Array:
+    """Return activations (n, h, w, C), or (n, C), as vectors (n, D)."""
+    if value.ndim == 2:
+        return value
+    if pool == "flatten":
+        return value.reshape(len(value), -1)
+    if pool == "centre":
+        return value[:, value.shape[1] // 2, value.shape[2] // 2]
+    return value.mean((1, 2)) if pool == "mean" else value.max((1, 2))
+
+
+def _check_shapes(model: Model, names: Sequence[str], size: tuple[int, int]) -> None:
+    shapes = {node.name: node.shape for node in nodes(model, size)}
+    for name in names:
+        shape = shapes[model.resolve(name)]
+        if len(shape) not in (1, 3):
+            raise ArgumentError(f"Expected a layer of shape (h, w, C) or (C,); {name!r} has {shape}.")
+
+
+# Where images come from -------------------------------------------------------------------------------------------------
+
+
+class _Part(NamedTuple):
+    """Some images that were read, which of all they are, and the files between them that could not be read."""
+
+    rows: Sequence[int]
+    images: np.ndarray
+    skipped: Sequence[Skipped]
+
+
+class _Source(NamedTuple):
+    """N images by name: their labels, what tells that one has changed, and how some of them are read in batches."""
+
+    keys: Sequence[str]
+    labels: Sequence[str]
+    size: tuple[int, int]
+    stamp: Callable[[int], Any]
+    read: Callable[[Sequence[int], int], Iterator[_Part]]
+    skipped: Sequence[Skipped] = ()
+
+
+def _source(model: Model, images: Images, size: Size | None, labels: Labels, out: StrPath | None) -> _Source:
+    if isinstance(images, np.ndarray | jax.Array):
+        return _array_source(model, images, size, labels)
+    return _file_source(model, images, size, labels, out)
+
+
+def _array_source(model: Model, images: ArrayLike, size: Size | None, labels: Labels) -> _Source:
+    if not images.ndim or not len(images) or size is not None:
+        given = f"shape {images.shape}" + (" and a size; resize them with jaxviz.image.resize" if size is not None else "")
+        raise ArgumentError(f"Expected images (N, H, W, C) with at least one; got {given}.")
+    model.check_images(images[:1])
+    if labels is not None and (isinstance(labels, Mapping) or len(labels) != len(images)):
+        raise ArgumentError(f"Expected {len(images)} labels, one for each image; got {labels!r:.80}.")
+    classes = [str(one) for one in labels] if labels is not None else [""] * len(images)
+
+    def read(rows: Sequence[int], batch: int) -> Iterator[_Part]:
+        for first in range(0, len(rows), batch):
+            part = rows[first : first + batch]
+            yield _Part(part, np.asarray(model.check_images(images[np.asarray(part)])), ())
+
+    def stamp(i: int) -> str:
+        return engine.digest(images[i])
+
+    return _Source([str(i) for i in range(len(images))], classes, (images.shape[1], images.shape[2]), stamp, read)
+
+
+def _file_source(
+    model: Model, images: StrPath | Sequence[StrPath], size: Size | None, labels: Labels, out: StrPath | None
+) -> _Source:
+    if labels is not None and not isinstance(labels, Mapping):
+        raise ArgumentError("Expected labels as a mapping from names of folders to classes: files may be skipped.")
+    pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+    files, skipped = find_files(images, out)
+    if not files:
+        raise ImageError(
+            "There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}"
+        )
+    files = [path.absolute() for path in files]
+    rows_of = {path: i for i, path in enumerate(files)}
+    folders = [path.parent.name for path in files]
+    classes = [str(labels.get(name, name)) for name in folders] if labels is not None else folders
+
+    def read(rows: Sequence[int], batch: int) -> Iterator[_Part]:
+        for part in read_batches([files[i] for i in rows], batch, pixels, model.in_channels):
+            yield _Part([rows_of[Path(path)] for path in part.paths], part.images, part.skipped)
+
+    def stamp(i: int) -> list[int] | None:
+        try:
+            found = files[i].stat()
+        except OSError:
+            return None
+        return [found.st_size, found.st_mtime_ns]
+
+    return _Source([str(path) for path in files], classes, pixels, stamp, read, skipped)

@@ -1,0 +1,97 @@
+"""Colours that tell things apart: classes, groups; and a legend of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jaxviz._errors import ArgumentError
+from jaxviz._types import ArrayLike
+from jaxviz.plot._canvas import fit, font, line_height, theme
+
+# Ten of Tableau's colours (as in matplotlib's "tab10"), reordered so that the first few differ most; grey last.
+_TEN = ("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd", "e7c01d", "17becf", "e377c2", "8c564b", "7f7f7f")
+_FEW = 20
+_SWATCH = 14  # pixels of a side
+
+
+def category_colours(count: int) -> np.ndarray:
+    """Return colours that are easy to tell apart, uint8 (count, 3), RGB; beyond ten, hues by the golden angle in OKLCH.
+
+    Raises:
+        ArgumentError: a negative count.
+
+    >>> category_colours(2).tolist()
+    [[31, 119, 180], [255, 127, 14]]
+    """
+    if count < 0:
+        raise ArgumentError(f"Expected a number of colours of at least 0; got {count}.")
+    first = np.array([list(bytes.fromhex(word)) for word in _TEN[:count]], np.uint8).reshape(-1, 3)
+    more = np.arange(max(0, count - len(_TEN)))
+    hues, lightness = np.deg2rad(40 + 137.508 * more), np.array([0.62, 0.82, 0.44, 0.72, 0.53])[more % 5]
+    return np.concatenate([first, _from_oklch(lightness, 0.13, hues)])
+
+
+def colours_of_classes(classes: ArrayLike, count: int) -> np.ndarray:
+    """Return a colour for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
+
+    Args:
+        classes: int (K,), numbers of classes.
+        count: of all classes that there are; beyond 20, colours are given by the order in `classes`.
+    """
+    given = np.asarray(classes)
+    return category_colours(count)[given] if count <= _FEW else category_colours(len(given))
+
+
+def legend(names: Sequence[str], colours: ArrayLike, *, width: int = 480, dark: bool = False) -> np.ndarray:
+    """Return swatches with names, in as many columns as fit, uint8 (height, width, 3).
+
+    Args:
+        names: one for each colour; what is too long is shortened.
+        colours: uint8 (K, 3), RGB.
+        width: pixels.
+        dark: white on black.
+
+    Raises:
+        ArgumentError: another number of names than colours, or none.
+    """
+    swatches = np.asarray(colours)
+    if not len(names) or swatches.shape != (len(names), 3):
+        raise ArgumentError(f"Expected as many colours (K, 3) as names, at least one; got {swatches.shape} and {len(names)}.")
+    colour, face = theme(dark), font(13)
+    step = max(line_height(face), _SWATCH) + 6
+    cell = min(width, math.ceil(max(map(face.getlength, names))) + _SWATCH + 24)
+    across = max(1, min(len(names), width // cell))
+    canvas = Image.new("RGB", (width, step * -(-len(names) // across)), colour.paper)
+    pen = ImageDraw.Draw(canvas)
+    for i, (name, swatch) in enumerate(zip(names, swatches, strict=True)):
+        x, y = i % across * cell, i // across * step
+        pen.rectangle((x, y + 2, x + _SWATCH - 1, y + 1 + _SWATCH), fill=tuple(int(v) for v in swatch))
+        pen.text((x + _SWATCH + 7, y + 2 + _SWATCH / 2), fit(name, face, cell - _SWATCH - 9), colour.ink, face, anchor="lm")
+    return np.asarray(canvas)
+
+
+def _from_oklch(lightness: np.ndarray, chroma: float, hue: np.ndarray) -> np.ndarray:
+    """Return uint8 RGB of colours in OKLCH (Ottosson, 2020), clipped to what sRGB has."""
+    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
+    lms = np.stack(
+        [
+            lightness + 0.3963377774 * a + 0.2158037573 * b,
+            lightness - 0.1055613458 * a - 0.0638541728 * b,
+            lightness - 0.0894841775 * a - 1.2914855480 * b,
+        ],
+        -1,
+    )
+    to_rgb = np.array(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = np.clip(lms**3 @ to_rgb.T, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.floor(encoded * 255 + 0.5).astype(np.uint8)
