@@ -25,7 +25,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMING = README.partition("## Coming from")[2].partition("\n## ")[0]
 HERE = re.findall(r"^\|.*\| `([^|]+)` \|$", COMING, re.M)
 
-RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream")
+RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream", "build")
 
 
 class Small(ast.NodeTransformer):
@@ -87,6 +87,8 @@ def test_the_first_block_is_two_commands():
 def test_every_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jv.image.save("photo.jpg", random_images(40, 60, 3))
+    for number in range(12):
+        jv.image.save(f"photos/{'cat' if number % 2 else 'dog'}/{number}.jpg", random_images(40, 40, 3, seed=number))
     names: dict[str, object] = {"probes": random_images(3, 512) - 0.5, "photos": random_images(4, 40, 30, 3)}
     names |= {name: alike(jv.load(), seed) for seed, name in enumerate(("before", "after"))}
     assert len(BLOCKS) >= 5
