@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jaxviz import plot
+from jaxviz import engine, plot
 from jaxviz._errors import ArgumentError
-from jaxviz._types import ArrayLike
+from jaxviz._static import pytree
+from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize import visualize
 from jaxviz.image import to_uint8
 from jaxviz.inspection._directions import readers
-from jaxviz.models import Model
+from jaxviz.models import Model, activations
 from jaxviz.objectives import direction
 from jaxviz.plot._canvas import theme, tiles
 
@@ -132,11 +133,23 @@ def activation_grid(
     )
 
 
+@pytree
+@dataclasses.dataclass(frozen=True)
+class _Activations:
+    """The activations of a layer: a program of the engine, which runs it on a few images at a time."""
+
+    model: Model
+    layer: str = dataclasses.field(metadata=dict(static=True))
+
+    def __call__(self, images: Array) -> Array:
+        return activations(self.model, images, (self.layer,))[self.layer]
+
+
 def spatial(model: Model, images: ArrayLike, layer: str) -> np.ndarray:
     """Return a layer's activations of images, float32 (N, h, w, C), or raise an ArgumentError where it has no positions."""
-    acts = np.asarray(model.activations(images, layer)[layer])
-    if acts.ndim != 4:
+    shape = model.layers((images.shape[1], images.shape[2]))[layer].shape
+    if len(shape) != 3:
         raise ArgumentError(
-            f"Layer {layer!r} has no positions (shape {acts.shape[1:]}): take one in front of the pooling or flattening."
+            f"Layer {layer!r} has no positions (shape {shape}): take one in front of the pooling or flattening."
         )
-    return acts
+    return engine.map_images(_Activations(model.bare(), layer), images)

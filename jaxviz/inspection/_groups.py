@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxviz import plot
+from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz._visualize import visualize
 from jaxviz.image import to_uint8
-from jaxviz.inspection._grid import POWER, spatial
+from jaxviz.inspection._grid import BORDER, POWER, spatial
 from jaxviz.inspection._nmf import Factors, nmf
 from jaxviz.models import Model
 from jaxviz.objectives import direction
@@ -137,11 +138,13 @@ def activation_groups(
     (2, 2, 4, 4)
     """
     images = model.check_images(images)
+    height, width = model.input_size if size is None else (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ArgumentError(f"Expected a size of at least 1; got {size!r}.")
     acts = np.maximum(spatial(model, images, layer), 0)
     factors = nmf(acts.reshape(-1, acts.shape[-1]), groups, seed=seed)
     goal = direction(layer, factors.vectors, cossim_power=cossim_power)
-    made = visualize(model, goal, steps=steps, size=size, seed=seed, **options)
+    made = visualize(model, goal, steps=steps, size=(height + 2 * BORDER, width + 2 * BORDER), seed=seed, **options)
+    pictures = np.asarray(made.images)[:, 0, BORDER:-BORDER, BORDER:-BORDER]
     masks = np.moveaxis(factors.weights.reshape(*acts.shape[:3], -1), -1, 1)
-    return ActivationGroups(
-        layer, np.asarray(images), np.ascontiguousarray(masks), factors.vectors, np.asarray(made.images)[:, 0], factors
-    )
+    return ActivationGroups(layer, np.asarray(images), np.ascontiguousarray(masks), factors.vectors, pictures, factors)
