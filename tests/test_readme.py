@@ -25,7 +25,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMING = README.partition("## Coming from")[2].partition("\n## ")[0]
 HERE = re.findall(r"^\|.*\| `([^|]+)` \|$", COMING, re.M)
 
-RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream", "build")
+RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream")
+BUILT_OF_RUNS = ("build", "activation_grid", "activation_groups")  # which have a size of their own
 
 
 class Small(ast.NodeTransformer):
@@ -37,8 +38,8 @@ class Small(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.Call:
         self.generic_visit(node)
         given = {keyword.arg for keyword in node.keywords}
-        if isinstance(node.func, ast.Attribute) and node.func.attr in RUNS and "steps" not in given:
-            for name, value in (("steps", 2), ("size", 32)):
+        if isinstance(node.func, ast.Attribute) and node.func.attr in (*RUNS, *BUILT_OF_RUNS) and "steps" not in given:
+            for name, value in (("steps", 2), ("size", 32))[: 2 if node.func.attr in RUNS else 1]:
                 node.keywords += [] if name in given else [ast.keyword(name, ast.Constant(value))]
         if self._plain and isinstance(node.func, ast.Attribute) and node.func.attr in ("visualize", "caricature", "accentuate"):
             node.keywords += [] if "transforms" in given else [ast.keyword("transforms", ast.Tuple([], ast.Load()))]
@@ -52,13 +53,13 @@ class Alike(nnx.Module):
     """The layers of the bundled network by name and number of channels, each a single convolution: it compiles at once."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
-        widths = [3, *WIDTHS.values()]
-        self.convs = nnx.List([Conv(a, b, both(3), stride=both(2), padding=around(1), rngs=rngs) for a, b in pairwise(widths)])
+        for name, (a, b) in zip(WIDTHS, pairwise([3, *WIDTHS.values()]), strict=True):
+            setattr(self, name, Conv(a, b, both(3), stride=both(2), padding=around(1), rngs=rngs))
         self.fc = Linear(512, 10, rngs=rngs)
 
     def __call__(self, x, *, tap=no_tap, ops=EXACT):
-        for name, conv in zip(WIDTHS, self.convs, strict=True):
-            x = tap(name, ops.relu(conv(x, ops)))
+        for name in WIDTHS:
+            x = tap(name, ops.relu(getattr(self, name)(x, ops)))
         return tap("fc", self.fc(x.mean((1, 2)), ops))
 
 
