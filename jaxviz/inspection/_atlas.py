@@ -15,8 +15,8 @@ from jaxviz._types import ArrayLike, StrPath
 from jaxviz._visualize import visualize
 from jaxviz.image import Size
 from jaxviz.inspection._directions import readers
-from jaxviz.inspection._embed import Images
 from jaxviz.inspection._grid import BORDER, POWER, STEPS, TILE
+from jaxviz.inspection._named_images import Images
 from jaxviz.inspection._pca import pca
 from jaxviz.inspection._samples import ActivationSamples, sample_activations
 from jaxviz.inspection._tsne import tsne

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, Unpack, get_args, overload
+from typing import Literal, TypeAlias, Unpack, get_args, overload
 
 import jax
 import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError
-from jaxviz._folder import Skipped, find_files, read_batches
 from jaxviz._static import pytree
-from jaxviz._types import Array, ArrayLike, StrPath
+from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
 from jaxviz.inspection._embed_parts import Memory, Parts
 from jaxviz.inspection._embeddings import Embeddings
+from jaxviz.inspection._named_images import Images, Labels, named_images
 from jaxviz.models import Model
 from jaxviz.models._taps import activations, nodes
 
 Pool: TypeAlias = Literal["mean", "max", "flatten", "centre"]
-Images: TypeAlias = StrPath | Sequence[StrPath] | ArrayLike
-Labels: TypeAlias = Mapping[str, str] | Sequence[str] | None
 
 
 @overload
@@ -109,7 +107,7 @@ def embed(
         raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
     for name in names:
         model.resolve(name)
-    source = _source(model, images, size, labels, out)
+    source = named_images(model, images, size, labels, out)
     program = _Embed(model.bare(), names, pool)
     _check_shapes(model, names, source.size)
     settings = {"model": model.name, "layer": "", "pool": pool, "size": list(source.size)}
@@ -180,81 +178,3 @@ def _check_shapes(model: Model, names: Sequence[str], size: tuple[int, int]) -> 
         shape = shapes[model.resolve(name)]
         if len(shape) not in (1, 3):
             raise ArgumentError(f"Expected a layer of shape (h, w, C) or (C,); {name!r} has {shape}.")
-
-
-# Where images come from -------------------------------------------------------------------------------------------------
-
-
-class _Part(NamedTuple):
-    """Some images that were read, which of all they are, and the files between them that could not be read."""
-
-    rows: Sequence[int]
-    images: np.ndarray
-    skipped: Sequence[Skipped]
-
-
-class _Source(NamedTuple):
-    """N images by name: their labels, what tells that one has changed, and how some of them are read in batches."""
-
-    keys: Sequence[str]
-    labels: Sequence[str]
-    size: tuple[int, int]
-    stamp: Callable[[int], Any]
-    read: Callable[[Sequence[int], int], Iterator[_Part]]
-    skipped: Sequence[Skipped] = ()
-
-
-def _source(model: Model, images: Images, size: Size | None, labels: Labels, out: StrPath | None) -> _Source:
-    if isinstance(images, np.ndarray | jax.Array):
-        return _array_source(model, images, size, labels)
-    return _file_source(model, images, size, labels, out)
-
-
-def _array_source(model: Model, images: ArrayLike, size: Size | None, labels: Labels) -> _Source:
-    if not images.ndim or not len(images) or size is not None:
-        given = f"shape {images.shape}" + (" and a size; resize them with jaxviz.image.resize" if size is not None else "")
-        raise ArgumentError(f"Expected images (N, H, W, C) with at least one; got {given}.")
-    model.check_images(images[:1])
-    if labels is not None and (isinstance(labels, Mapping) or len(labels) != len(images)):
-        raise ArgumentError(f"Expected {len(images)} labels, one for each image; got {labels!r:.80}.")
-    classes = [str(one) for one in labels] if labels is not None else [""] * len(images)
-
-    def read(rows: Sequence[int], batch: int) -> Iterator[_Part]:
-        for first in range(0, len(rows), batch):
-            part = rows[first : first + batch]
-            yield _Part(part, np.asarray(model.check_images(images[np.asarray(part)])), ())
-
-    def stamp(i: int) -> str:
-        return engine.digest(images[i])
-
-    return _Source([str(i) for i in range(len(images))], classes, (images.shape[1], images.shape[2]), stamp, read)
-
-
-def _file_source(
-    model: Model, images: StrPath | Sequence[StrPath], size: Size | None, labels: Labels, out: StrPath | None
-) -> _Source:
-    if labels is not None and not isinstance(labels, Mapping):
-        raise ArgumentError("Expected labels as a mapping from names of folders to classes: files may be skipped.")
-    pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
-    files, skipped = find_files(images, out)
-    if not files:
-        raise ImageError(
-            "There are no files in what was given." if not skipped else f"'{skipped[0].path}': {skipped[0].reason}"
-        )
-    files = [path.absolute() for path in files]
-    rows_of = {path: i for i, path in enumerate(files)}
-    folders = [path.parent.name for path in files]
-    classes = [str(labels.get(name, name)) for name in folders] if labels is not None else folders
-
-    def read(rows: Sequence[int], batch: int) -> Iterator[_Part]:
-        for part in read_batches([files[i] for i in rows], batch, pixels, model.in_channels):
-            yield _Part([rows_of[Path(path)] for path in part.paths], part.images, part.skipped)
-
-    def stamp(i: int) -> list[int] | None:
-        try:
-            found = files[i].stat()
-        except OSError:
-            return None
-        return [found.st_size, found.st_mtime_ns]
-
-    return _Source([str(path) for path in files], classes, pixels, stamp, read, skipped)

@@ -20,8 +20,8 @@ from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
-from jaxviz.inspection._embed import Images, _source
 from jaxviz.inspection._embed_parts import Memory, Parts
+from jaxviz.inspection._named_images import Images, named_images
 from jaxviz.models import Model, activations
 
 OUTPUT = "output"  # under which the logits are kept
@@ -118,7 +118,7 @@ def sample_activations(
     """
     if batch != int(batch) or batch < 1:
         raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
-    source = _source(model, images, size, None, out)
+    source = named_images(model, images, size, None, out)
     shape = model.layers(source.size)[layer].shape
     if len(shape) != 3 or model.resolve(layer) == model.resolve(OUTPUT):
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}): take one in front of the pooling.")
