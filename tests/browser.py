@@ -40,8 +40,7 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=Service(executable_path=driver, env=environment))
         self.driver.set_page_load_timeout(60)
         self.window()
-        self.driver.get("about:blank")
-        self._forget()  # what the browser's own first page did
+        self.leave()  # the browser's own first page
 
     def window(self, width: int = 1200, height: int = 800, *, dark: bool = False) -> None:
         """Set the size of the page, and which colours the reader prefers."""
@@ -52,9 +51,13 @@ class Browser:
 
     def open(self, page: Path, fragment: str = "") -> None:
         """Load a file anew, also where it is shown already."""
+        self.leave()
+        self.driver.get(page.resolve().as_uri() + fragment)
+
+    def leave(self) -> None:
+        """Close the page, and forget what it logged and asked for."""
         self.driver.get("about:blank")
         self._forget()
-        self.driver.get(page.resolve().as_uri() + fragment)
 
     def script(self, code: str, *arguments: Any) -> Any:
         """Run JavaScript as the body of a function of `arguments`, and return what it returns."""

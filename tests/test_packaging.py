@@ -161,7 +161,8 @@ def test_dependencies_are_what_the_code_imports() -> None:
     declared = {text.split(">")[0].replace("pillow", "PIL") for text in PROJECT["dependencies"]}
     declared.add("ml_dtypes")  # brought by jax, whose own dependency it is
     assert {name for name in third if found[name]} <= declared
-    extras = {text.split(">")[0] for name in ("plot", "torch") for text in PROJECT["optional-dependencies"][name]}
+    extras = {text.split(">")[0] for name in ("plot", "embed", "torch") for text in PROJECT["optional-dependencies"][name]}
+    extras = {name.replace("scikit-learn", "sklearn") for name in extras}
     assert third - declared <= extras | {"torchvision"}
 
 

@@ -18,6 +18,7 @@ CHURCH = "return jaxviz.found.data.words.indexOf('church')"
 @pytest.fixture
 def page(browser: Browser, site: Path, tmp_path: Path):
     """Return the browser, and see in the end that no page had anything to complain of or left the site's folder."""
+    browser.leave()  # the page of another test
     found: list[str] = []
     inner = browser._forget
     here = [site, tmp_path]
