@@ -64,7 +64,8 @@ def captum(module: Any, images: np.ndarray, classes: list[int], layer: str) -> d
     size = tuple(x.shape[2:])
 
     def occlusion() -> np.ndarray:
-        return nhwc(attr.Occlusion(module).attribute(x, (3, 32, 32), strides=(3, 16, 16), target=y, perturbations_per_eval=8))
+        method = attr.Occlusion(module)  # three equal channels
+        return nhwc(method.attribute(x, (3, 32, 32), strides=(3, 16, 16), target=y, perturbations_per_eval=8))[..., 0]
 
     def smoothgrad() -> np.ndarray:
         tunnel = attr.NoiseTunnel(attr.Saliency(module))
