@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
@@ -30,12 +31,30 @@ def first_component(values: Array) -> Array:
     size = jnp.abs(rows).max((-2, -1), keepdims=True)
     unit = rows / jnp.where(size > 0, size, 1)
     if h * w <= channels:
-        first = jnp.linalg.eigh(jnp.einsum("...pc,...qc->...pq", unit, unit))[1][..., -1]
+        first = _largest(jnp.einsum("...pc,...qc->...pq", unit, unit))
         direction = jnp.einsum("...pc,...p->...c", unit, first)
         length = jnp.sqrt(jnp.square(direction).sum(-1, keepdims=True))
         direction = direction / jnp.where(length > 0, length, 1)
     else:
-        direction = jnp.linalg.eigh(jnp.einsum("...pc,...pd->...cd", unit, unit))[1][..., -1]
+        direction = _largest(jnp.einsum("...pc,...pd->...cd", unit, unit))
     found = jnp.einsum("...pc,...c->...p", rows, direction)
     agreement = (found * rows.sum(-1)).sum(-1, keepdims=True)
     return jnp.where(agreement < 0, -found, found).reshape(*lead, h, w)
+
+
+def _largest(matrices: Array) -> Array:
+    """Return the eigenvector of the largest eigenvalue of symmetric matrices (..., n, n): (..., n).
+
+    On CPU one matrix after the other. XLA's decomposition of a batch of them there waits for threads of the pool that it runs
+    in; with as many devices as cores, which all decompose at once, none is left, and it waits for ever (jaxlib 0.10.2).
+    """
+    flat = matrices.reshape(-1, *matrices.shape[-2:])
+
+    def one(matrix: Array) -> Array:
+        return jnp.linalg.eigh(matrix)[1][:, -1]
+
+    def in_turn(flat: Array) -> Array:
+        return jax.lax.map(one, flat)
+
+    found = jax.lax.platform_dependent(flat, cpu=in_turn, default=jax.vmap(one))
+    return found.reshape(matrices.shape[:-1])
