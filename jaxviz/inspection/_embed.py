@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Literal, TypeAlias, Unpack, get_args, overload
 
 import jax
-import numpy as np
 
 from jaxviz import engine
-from jaxviz._errors import ArgumentError, ImageError
+from jaxviz._errors import ArgumentError
 from jaxviz._static import pytree
 from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
-from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
 from jaxviz.inspection._embed_parts import Memory, Parts
 from jaxviz.inspection._embeddings import Embeddings
 from jaxviz.inspection._named_images import Images, Labels, named_images
+from jaxviz.inspection._stream import stream
 from jaxviz.models import Model
 from jaxviz.models._taps import activations, nodes
 
@@ -123,27 +122,8 @@ def embed(
             "precision": precision,
         }
         store = Parts(Path(out), identity, names, overwrite=overwrite)
-    skipped = list(source.skipped)
-    rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
-    clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
-    done, full = len(source.keys) - len(rest), False
     with store:
-        for part in source.read(rest, batch):
-            skipped += part.skipped
-            count = len(part.rows)
-            if count:
-                # The last images fill a batch by repeating one, instead of compiling another program.
-                fill = np.minimum(np.arange(batch if full else count), count - 1)
-                found = engine.map_images(program, part.images[fill], **run)
-                keys, stamps = [source.keys[i] for i in part.rows], [source.stamp(i) for i in part.rows]
-                store.add(keys, stamps, {name: vectors[:count] for name, vectors in found.items()})
-                full = True
-            seen = count + len(part.skipped)
-            clock.tell(done, seen, len(source.keys) - done - seen, 1)
-            done += seen
-        if not len(store):
-            first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
-            raise ImageError(f"None of {len(source.keys)} files could be read as an image.{first}")
+        skipped = stream(source, store, batch, program, lambda part, rows: part.images[rows], run)
         made = store.finish(source.keys, source.labels, settings, skipped)
     return made[layer] if isinstance(layer, str) else made
 

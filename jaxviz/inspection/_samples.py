@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz import engine
-from jaxviz._errors import ArgumentError, ImageError
+from jaxviz._errors import ArgumentError
 from jaxviz._folder import Skipped
 from jaxviz._static import pytree
 from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
-from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
 from jaxviz.inspection._embed_parts import Memory, Parts
-from jaxviz.inspection._named_images import Images, named_images
+from jaxviz.inspection._named_images import Images, Part, named_images
+from jaxviz.inspection._stream import stream
 from jaxviz.models import Model, activations
 
 OUTPUT = "output"  # under which the logits are kept
@@ -137,28 +137,12 @@ def sample_activations(
         store = Parts(Path(out), identity, names, overwrite=overwrite)
     numbers = _numbers(source.keys, not hasattr(images, "shape"))
     program = _Sample(model.bare(), jnp.asarray(seed, jnp.int32), layer)
-    skipped = list(source.skipped)
-    rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
-    clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
-    done, full = len(source.keys) - len(rest), False
+
+    def items(part: Part, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {"images": part.images[rows], "number": numbers[np.asarray(part.rows)[rows]]}
+
     with store:
-        for part in source.read(rest, batch):
-            skipped += part.skipped
-            count = len(part.rows)
-            if count:
-                # The last images fill a batch by repeating one, instead of compiling another program.
-                fill = np.minimum(np.arange(batch if full else count), count - 1)
-                items = {"images": part.images[fill], "number": numbers[np.asarray(part.rows)[fill]]}
-                found = engine.map_images(program, items, **run)
-                keys, stamps = [source.keys[i] for i in part.rows], [source.stamp(i) for i in part.rows]
-                store.add(keys, stamps, {name: found[name][:count] for name in names})
-                full = True
-            seen = count + len(part.skipped)
-            clock.tell(done, seen, len(source.keys) - done - seen, 1)
-            done += seen
-        if not len(store):
-            first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
-            raise ImageError(f"None of {len(source.keys)} files could be read as an image.{first}")
+        skipped = stream(source, store, batch, program, items, run)
         made = store.finish(source.keys, source.labels, {"model": model.name, "size": list(source.size)}, skipped)
     files = made[layer].files
     return ActivationSamples(layer, made[layer].vectors, made[OUTPUT].vectors, files, source.size, tuple(skipped))

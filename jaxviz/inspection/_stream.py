@@ -1,0 +1,61 @@
+"""Run a program on the images that a store does not have yet, a batch at a time, and keep what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxviz import engine
+from jaxviz._errors import ImageError
+from jaxviz._folder import Skipped
+from jaxviz.engine import RunOptions
+from jaxviz.engine._progress import Clock
+from jaxviz.inspection._embed_parts import Memory, Parts
+from jaxviz.inspection._named_images import NamedImages, Part
+
+
+def stream(
+    source: NamedImages,
+    store: Memory | Parts,
+    batch: int,
+    program: Callable[[Any], dict[str, Any]],
+    items: Callable[[Part, np.ndarray], Any],
+    run: RunOptions,
+) -> list[Skipped]:
+    """Add to an open store what the program makes of the images that it lacks, and return the files that could not be read.
+
+    Args:
+        source: the images.
+        store: where each image's vectors go, by the names that the program gives them.
+        batch: images in memory at a time.
+        program: of `engine.map_images`.
+        items: what it takes, of some rows of a part of the images.
+        run: see `jaxviz.engine.RunOptions`; progress counts images, also those that were there.
+
+    Raises:
+        ImageError: no image could be read, now or before.
+    """
+    run = run.copy()
+    skipped = list(source.skipped)
+    rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
+    clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
+    done, full = len(source.keys) - len(rest), False
+    for part in source.read(rest, batch):
+        skipped += part.skipped
+        count = len(part.rows)
+        if count:
+            # The last images fill a batch by repeating one, instead of compiling another program.
+            rows = np.minimum(np.arange(batch if full else count), count - 1)
+            found = engine.map_images(program, items(part, rows), **run)
+            keys, stamps = [source.keys[i] for i in part.rows], [source.stamp(i) for i in part.rows]
+            store.add(keys, stamps, {name: vectors[:count] for name, vectors in found.items()})
+            full = True
+        seen = count + len(part.skipped)
+        clock.tell(done, seen, len(source.keys) - done - seen, 1)
+        done += seen
+    if not len(store):
+        first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
+        raise ImageError(f"None of {len(source.keys)} files could be read as an image.{first}")
+    return skipped
