@@ -60,6 +60,16 @@ def find_files(paths: Sequence[StrPath] | StrPath, out: StrPath | None = None) -
     return list(found.values()), closed
 
 
+def stamp(path: Path) -> list[int]:
+    """Return a file's size in bytes and time in nanoseconds, by which a run that goes on sees that it is the same one.
+
+    Raises:
+        OSError: it is gone.
+    """
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
 def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
     """Yield batches of `batch` images, the last one of fewer or none; threads decode one batch ahead.
 

@@ -24,7 +24,7 @@ from PIL import Image
 from jaxviz import plot
 from jaxviz._errors import SaveError
 from jaxviz._files import write_atomically
-from jaxviz._folder import Skipped
+from jaxviz._folder import Skipped, stamp
 from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, names_in, read_json, refuse_existing, write_png
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._pictures import layout
@@ -80,7 +80,7 @@ class Album:
     def has(self, path: Path) -> bool:
         """Whether the maps of this very file are there: of the same place, size and time."""
         known = self._records.get(str(path.resolve()))
-        return known is not None and path.is_file() and known[1] == _stamp(path)
+        return known is not None and path.is_file() and known[1] == stamp(path)
 
     def open(self) -> None:
         """Make the folder, or tell at once, and not after the first batch, that it cannot be written."""
@@ -94,14 +94,14 @@ class Album:
 
     def add(self, path: Path, photo: np.ndarray, attributions: Mapping[str, Attribution]) -> None:
         """Write the pictures and then the maps of one image; each attribution, by method, is of this image alone."""
-        key, stamp = str(path.resolve()), _stamp(path)
+        key, seen = str(path.resolve()), stamp(path)
         name = self._records[key][0] if key in self._records else self._free_name(path)
         folder = self.folder / IMAGES / name
         parts = layout(list(attributions.values()), photo[None], **self._look)
         files = [PHOTO, *_file_names(attributions)]
         about = {
             "path": key,
-            "file": stamp,
+            "file": seen,
             "files": files,
             "methods": {method: describe(one) for method, one in attributions.items()},
             "columns": parts["columns"],
@@ -118,7 +118,7 @@ class Album:
             write_atomically(
                 folder / MAPS, lambda file: np.savez(file, allow_pickle=False, about=words, **arrays), durable=True
             )
-        self._records[key] = name, stamp
+        self._records[key] = name, seen
 
     def finish(self, skipped: Sequence[Skipped]) -> None:
         """Write the index of all images in the folder, and the contact sheet of the first."""
@@ -214,11 +214,6 @@ class Album:
             (self.folder / IMAGES).rmdir()
         for name in (INDEX, SHEET, RUN):
             (self.folder / name).unlink(missing_ok=True)
-
-
-def _stamp(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _file_names(attributions: Mapping[str, Attribution]) -> list[str]:

@@ -21,6 +21,7 @@ from jaxviz.gallery._photos import roots, shown_name
 from jaxviz.gallery._plan import Wanted, plan, way_past
 from jaxviz.gallery._record import open_folder
 from jaxviz.gallery._site import Layer, Passed, Site
+from jaxviz.image import as_pair
 from jaxviz.models import Model
 from jaxviz.result import Result, versions
 
@@ -86,7 +87,7 @@ def build(
         >>> jaxviz.gallery.build(jaxviz.load(), "layer3,layer4", examples="photos", size=128, out="site")
     """
     out = Path(out)
-    pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    pixels = model.input_size if size is None else as_pair(size)
     asked = {"samples": samples, "steps": steps, "size": pixels, "seed": seed}
     shown = {"k": k, "similar": similar, "negative": negative}
     _check(model, {**asked, **shown}, options)

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError
-from jaxviz._folder import Skipped, find_files, read_batches
+from jaxviz._folder import Skipped, find_files, read_batches, stamp
 from jaxviz._types import ArrayLike, StrPath
-from jaxviz.image import Size
+from jaxviz.image import Size, as_pair
 from jaxviz.models import Model
 
 Images: TypeAlias = StrPath | Sequence[StrPath] | ArrayLike
@@ -65,10 +65,10 @@ def _of_array(model: Model, images: ArrayLike, size: Size | None, labels: Labels
             part = rows[first : first + batch]
             yield Part(part, np.asarray(model.check_images(images[np.asarray(part)])), ())
 
-    def stamp(i: int) -> str:
+    def stamp_of(i: int) -> str:
         return engine.digest(images[i])
 
-    return NamedImages([str(i) for i in range(len(images))], classes, (images.shape[1], images.shape[2]), stamp, read)
+    return NamedImages([str(i) for i in range(len(images))], classes, (images.shape[1], images.shape[2]), stamp_of, read)
 
 
 def _of_files(
@@ -76,7 +76,7 @@ def _of_files(
 ) -> NamedImages:
     if labels is not None and not isinstance(labels, Mapping):
         raise ArgumentError("Expected labels as a mapping from names of folders to classes: files may be skipped.")
-    pixels = model.input_size if size is None else (size, size) if isinstance(size, int) else (size[0], size[1])
+    pixels = model.input_size if size is None else as_pair(size)
     files, skipped = find_files(images, out)
     if not files:
         raise ImageError(
@@ -91,11 +91,10 @@ def _of_files(
         for part in read_batches([files[i] for i in rows], batch, pixels, model.in_channels):
             yield Part([rows_of[Path(path)] for path in part.paths], part.images, part.skipped)
 
-    def stamp(i: int) -> list[int] | None:
+    def stamp_of(i: int) -> list[int] | None:
         try:
-            found = files[i].stat()
+            return stamp(files[i])
         except OSError:
             return None
-        return [found.st_size, found.st_mtime_ns]
 
-    return NamedImages([str(path) for path in files], classes, pixels, stamp, read, skipped)
+    return NamedImages([str(path) for path in files], classes, pixels, stamp_of, read, skipped)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxviz._errors import ArgumentError, ImageError, SaveError
-from jaxviz._folder import Batch, find_files, read_batches
+from jaxviz._folder import Batch, find_files, read_batches, stamp
 from jaxviz._result_files import ADVICE
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.engine import describe
@@ -141,7 +141,6 @@ def _absolute(path: Path) -> str:
 def _stamp(path: Path) -> list[int]:
     """Return a file's size and time; nothing where it is gone."""
     try:
-        found = path.stat()
+        return stamp(path)
     except OSError:
         return []
-    return [found.st_size, found.st_mtime_ns]
