@@ -65,7 +65,7 @@ class Conv(nnx.Module):
     def __call__(self, x: Array, ops: Ops) -> Array:
         return ops.conv(
             x,
-            self.kernel[...],
+            self.kernel.get_value(),  # an array, or a `PreparedKernel`
             None if self.bias is None else self.bias[...],
             stride=self.stride,
             padding=self.padding,

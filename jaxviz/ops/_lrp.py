@@ -182,7 +182,7 @@ class PeerAlpha1Beta0(Rule):
 
 def transposed(product: Product, kernel: Array, x: Array, g: Array) -> Array:
     """Return the product's transpose applied to g, of x's shape."""
-    return jax.linear_transpose(lambda x: product(x, kernel), x)(g)[0]
+    return jax.vjp(lambda x: product(x, kernel), x)[1](g)[0]
 
 
 @pytree

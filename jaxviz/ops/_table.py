@@ -9,42 +9,8 @@ import jax
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair, Pairs, avg_pool, max_pool
-
-
-def conv(
-    x: Array,
-    kernel: Array,
-    bias: Array | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pairs = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Array:
-    """Cross-correlate images with a kernel, as `torch.nn.functional.conv2d` does.
-
-    Args:
-        x: float (N, H, W, C).
-        kernel: float (kh, kw, C / groups, K).
-        bias: float (K,) or None.
-        stride, dilation: one int for each of height and width.
-        padding: `((top, bottom), (left, right))` zeros.
-        groups: the number of groups of channels that see only themselves.
-
-    Returns:
-        float (N, H', W', K).
-    """
-    y = lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=stride,
-        padding=padding,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-    return y if bias is None else y + bias[None, None, None, :]
+from jaxviz.ops._conv import conv
+from jaxviz.ops._pool import avg_pool, max_pool
 
 
 def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:

@@ -16,7 +16,7 @@ import jaxviz as jv
 import jaxviz.engine
 from jaxviz.engine import _ascent, _execute
 from jaxviz.engine._ascent import BLOCK
-from jaxviz.engine._execute import CALLS
+from jaxviz.engine._execute import CPU_BLOCK
 from tests.tiny import tiny_model
 
 STEPS = 128
@@ -218,10 +218,10 @@ def test_the_programs_lower_for_every_platform():
 
 def test_progress_is_reported_after_every_block():
     seen = []
-    steps = 2 * CALLS + 3
+    steps = 2 * CPU_BLOCK + 3
     options = {"steps": steps, "size": 16, "samples": 2, "mesh": jv.make_mesh(2), "chunk": 2, "transforms": ()}
     jv.visualize(tiny_model(), "relu_1:0-4", progress=seen.append, **options)
-    assert [p.step for p in seen] == [CALLS, 2 * CALLS, steps] * 3
+    assert [p.step for p in seen] == [CPU_BLOCK, 2 * CPU_BLOCK, steps] * 3
     assert seen[-1].images_done == seen[-1].images == 10
     assert seen[-1].seconds_left == 0 and seen[-1].images_per_second > 0
     assert seen[2].images_done == 4
