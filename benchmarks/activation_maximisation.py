@@ -3,15 +3,18 @@
     python benchmarks/activation_maximisation.py --out ascent.md
     python benchmarks/activation_maximisation.py --quick       # small: do the scripts run, and do the answers agree?
 
-Seconds a step and image of N units of a layer; lower is better. Two kinds of work, each compared with its like:
+Seconds a step and image of N units of a layer; lower is better. Three kinds of work, each compared with its like:
 - textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
-- defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis` at one size.
+- defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis` at one size;
+- diverse: the same, four samples a unit pushed apart: `jv.diversity` and Lucent's `objectives.diversity`, one weight.
+Lucent's rows are left out where it is not installed.
 All in turn, several times; medians; ratios with the least and the most of a turn. Compile time is apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +34,7 @@ LAYERS = {
     "vgg16": ("features.9", "features.16", "features.30"),
 }
 RATE = 2.0  # of the mean of a channel, whose gradient is small; far above it, rounding decides between corners
+SAMPLES, DIVERSITY = 4, 1.0  # of diverse images; the weight changes no speed
 HEAD = measure.header(
     "network", "layer", "units", "work", "tool", "s a step and image", "jaxviz is faster", "compile, s", "apart"
 )
@@ -63,18 +67,26 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
             "torch.func.vmap": rivals_ascent.vmapped(*same),
             "torch, as written": rivals_ascent.eager(*same),
         },
-        "defaults": {
-            "jaxviz": lambda: jv.visualize(model, jv.channel(layer, units), steps=steps, size=size).images[:, 0],
-            "Lucent": rivals_ascent.lucent(module, layer, units, size, steps),
-        },
     }
+    if importlib.util.find_spec("lucent"):
+        wanted = jv.channel(layer, units)
+        apart = wanted - DIVERSITY * jv.diversity(layer)
+        work["defaults"] = {
+            "jaxviz": lambda: jv.visualize(model, wanted, steps=steps, size=size).images[:, 0],
+            "Lucent": rivals_ascent.lucent(module, layer, units, size, steps),
+        }
+        work["diverse"] = {
+            "jaxviz": lambda: jv.visualize(model, apart, steps=steps, size=size, samples=SAMPLES).images,
+            "Lucent": rivals_ascent.lucent_diverse(module, layer, units, size, steps, SAMPLES, DIVERSITY),
+        }
     found = []
     for kind, tools in work.items():
-        wanted = {tool: call for tool, call in tools.items() if tool == "jaxviz" or not args.tools or tool in args.tools}
-        if len(wanted) == 1:
+        chosen = {tool: call for tool, call in tools.items() if tool == "jaxviz" or not args.tools or tool in args.tools}
+        if len(chosen) == 1:
             continue
-        first = {tool: measure.timed(call) for tool, call in wanted.items()}
-        times = measure.in_turn(wanted, args.repeats)
+        first = {tool: measure.timed(call) for tool, call in chosen.items()}
+        times = measure.in_turn(chosen, args.repeats)
+        samples = SAMPLES if kind == "diverse" else 1
         images = first["jaxviz"][1]
         for tool, (seconds, theirs) in first.items():
             row = {
@@ -83,7 +95,7 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
                 "units": count,
                 "work": kind,
                 "tool": tool,
-                "seconds": [t / steps / count for t in times[tool]],
+                "seconds": [t / steps / count / samples for t in times[tool]],
                 "faster": None if tool == "jaxviz" else measure.ratio(times[tool], times["jaxviz"]),
                 "compile_s": max(0.0, seconds - statistics.median(times[tool])),
                 "apart": float(np.abs(theirs - images).max()) if kind == "textbook" and tool != "jaxviz" else None,
@@ -114,7 +126,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
     args = parser.parse_args()
     if args.quick:
-        args.networks, args.layers, args.units, args.size, args.steps, args.repeats = ["resnet18"], ["layer2"], [2], 64, 3, 1
+        args.networks, args.layers, args.units, args.size, args.steps, args.repeats = ["resnet18"], ["layer1"], [2], 64, 3, 1
     measure.use_all_cores(args.devices)
     print(HEAD)
     found = [

@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -52,7 +54,14 @@ def use_all_cores(devices: int | None = None) -> None:
 def machine(*packages: str) -> dict[str, Any]:
     """Return what was measured on: the processor, its cores, JAX's device, and the versions of some packages."""
     found = {"processor": _processor(), "cores": cores(), "device": str(jax.devices()[0]), "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in ("jax", "jaxlib", "torch", *packages)}
+    return found | {name: _version(name) for name in ("jax", "jaxlib", "torch", *packages)}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:
@@ -61,6 +70,36 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def child(*arguments: str | Path, **environment: str) -> dict[str, Any]:
+    """Run Python in a process of its own, with more environment variables, and return the JSON of its last line."""
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has held so far.
+
+    Its own, asked for by a child in the end: what a parent is told of its children is, on Linux, at least its own memory when
+    it started them.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def spread(values: Sequence[float], digits: int = 4) -> str:
+    """Return the median, and the least and the most in brackets."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def header(*columns: str) -> str:

@@ -19,14 +19,14 @@ def eager(module: Any, layer: str, units: Sequence[int], start: np.ndarray, step
     """As people write it: a loop over the units, the whole network, and a hook that keeps the layer's values."""
     import torch
 
-    mean, std = _constants()
+    mean, std = constants()
 
     def run() -> np.ndarray:
         kept: dict[str, Any] = {}
         handle = rivals.layer_of(module, layer).register_forward_hook(lambda _, __, value: kept.update(value=value))
         found = []
         for unit in units:
-            x = _nchw(start[None])
+            x = nchw(start[None])
             for _ in range(steps):
                 x.requires_grad_(True)
                 module((x - mean) / std)
@@ -34,7 +34,7 @@ def eager(module: Any, layer: str, units: Sequence[int], start: np.ndarray, step
                 x = (x.detach() + rate * gradient).clamp(0, 1)
             found.append(x)
         handle.remove()
-        return _nhwc(torch.cat(found))
+        return nhwc(torch.cat(found))
 
     return run
 
@@ -45,9 +45,9 @@ def batched(
     """At its best: the network cut off above the layer, weights frozen, channels last, all units in one batch."""
     import torch
 
-    below = _cut(module, layer).requires_grad_(False).to(memory_format=torch.channels_last)
+    below = cut(module, layer).requires_grad_(False).to(memory_format=torch.channels_last)
     below = torch.compile(below) if compile else below
-    mean, std = _constants()
+    mean, std = constants()
     index = torch.tensor(list(units))[:, None, None, None]
 
     def step(x: Any) -> Any:
@@ -58,10 +58,10 @@ def batched(
         return (x.detach() + rate * gradient).clamp(0, 1)
 
     def run() -> np.ndarray:
-        x = _nchw(np.repeat(start[None], len(units), 0)).to(memory_format=torch.channels_last)
+        x = nchw(np.repeat(start[None], len(units), 0)).to(memory_format=torch.channels_last)
         for _ in range(steps):
             x = step(x)
-        return _nhwc(x)
+        return nhwc(x)
 
     return run
 
@@ -71,9 +71,9 @@ def vmapped(module: Any, layer: str, units: Sequence[int], start: np.ndarray, st
     import torch
     from torch.func import functional_call, grad, vmap
 
-    below = _cut(module, layer).requires_grad_(False)
+    below = cut(module, layer).requires_grad_(False)
     weights = {**dict(below.named_parameters()), **dict(below.named_buffers())}
-    mean, std = _constants()
+    mean, std = constants()
 
     def score(x: Any, unit: Any) -> Any:
         value = functional_call(below, weights, ((x[None] - mean) / std,))
@@ -83,10 +83,10 @@ def vmapped(module: Any, layer: str, units: Sequence[int], start: np.ndarray, st
     index = torch.tensor(list(units))
 
     def run() -> np.ndarray:
-        x = _nchw(np.repeat(start[None], len(units), 0))
+        x = nchw(np.repeat(start[None], len(units), 0))
         for _ in range(steps):
             x = (x + rate * slope(x, index)).clamp(0, 1)
-        return _nhwc(x)
+        return nhwc(x)
 
     return run
 
@@ -105,7 +105,21 @@ def lucent(module: Any, layer: str, units: Sequence[int], size: int, steps: int)
     return run
 
 
-def _cut(module: Any, layer: str) -> Any:
+def lucent_diverse(module: Any, layer: str, units: Sequence[int], size: int, steps: int, samples: int, weight: float) -> Ascent:
+    """As `lucent`, with several images of each unit and `objectives.diversity` subtracted; returns (N, S, H, W, 3)."""
+    from lucent.optvis import objectives, param, render
+
+    hooked = layer.replace(".", "_")
+    options: dict[str, Any] = {"thresholds": (steps,), "progress": False, "show_image": False, "fixed_image_size": size}
+
+    def images(unit: int) -> np.ndarray:
+        wanted = objectives.channel(hooked, unit) - weight * objectives.diversity(hooked)
+        return render.render_vis(module, wanted, lambda: param.image(size, batch=samples), **options)[0]
+
+    return lambda: np.stack([images(unit) for unit in units])
+
+
+def cut(module: Any, layer: str) -> Any:
     """Return the network up to a layer, as torchvision's feature extractor cuts it."""
     rivals.import_torchvision()
     from torch import nn
@@ -122,17 +136,17 @@ def _cut(module: Any, layer: str) -> Any:
     return Below().eval()
 
 
-def _constants() -> tuple[Any, ...]:
+def constants() -> tuple[Any, ...]:
     import torch
 
     return tuple(torch.tensor(v, dtype=torch.float32)[None, :, None, None] for v in (rivals.MEAN, rivals.STD))
 
 
-def _nchw(images: np.ndarray) -> Any:
+def nchw(images: np.ndarray) -> Any:
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-def _nhwc(images: Any) -> np.ndarray:
+def nhwc(images: Any) -> np.ndarray:
     return images.detach().contiguous().numpy().transpose(0, 2, 3, 1)
