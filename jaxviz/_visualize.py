@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -22,7 +21,7 @@ from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.engine import Progress, Recipe, Stage, Unit
 from jaxviz.models import Model, calls_through_ops, from_function, is_normalised, prepared
 from jaxviz.objectives import Objective
-from jaxviz.ops import EXACT, REDIRECTED, Ops, fast_conv
+from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import ARRAY_NAMES, Result, concatenate, load_result
@@ -146,9 +145,8 @@ def iter_visualize(
         transparency: give images a fourth channel, an opacity that shows what the objective asked for: the sum over all steps
             of |gradient| of each pixel, opaque from its 80th percentile on (MACO's). `scores` are of the opaque images.
         ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient,
-            and 3 x 3 convolutions on CPUs are Winograd's (`jv.ops.fast_conv`, correct to about 1e-6); scores are always of
-            the exact network. `jv.ops.EXACT` for the exact gradient only, `jv.ops.RELAXED` also for a relaxed max-pooling
-            gradient, `dataclasses.replace(jv.ops.RELAXED, conv=jv.ops.fast_conv)` for both.
+            and on a CPU the network is `model.fast()`. `jv.ops.EXACT` for the exact gradient of the network as given,
+            `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
         start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one a unit; resized to `size`. None for the
             parameterisation's own random start. All samples of a unit start alike, and differ by their transforms.
@@ -208,7 +206,6 @@ def iter_visualize(
     }
     recipe = partial(
         Recipe,
-        model=model.bare(),
         transform=transform,
         regularizers=penalties,
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
@@ -235,16 +232,13 @@ def iter_visualize(
     with store or contextlib.nullcontext():
         for number, (one, images) in enumerate(zip(bound, starts, strict=True)):
             keys = sample_keys(seed, objectives.work_ids(one, model), restarts * samples).reshape(-1, restarts, samples)
-            network, computed_by = recipe.keywords["model"], recipe.keywords["ops"]
-            if is_fast:
-                network = prepared(network, one.layers(), (height, width))
-                computed_by = dataclasses.replace(computed_by, conv=fast_conv)
+            network = prepared(model, one.layers(), (height, width)).bare() if is_fast else model.bare()
             stages = []
             for at, count in zip(sizes, _divide(steps, len(sizes)), strict=True):
                 here = one if at == (height, width) else one.at_size(model, (height, width), at).bind(model, at)
                 each, rest = objectives.partition(here)
                 shaped = param.with_shape((*at, len(model.mean)))
-                program = recipe(param=shaped, objective=rest, layers=one.layers(), model=network, ops=computed_by)
+                program = recipe(param=shaped, objective=rest, layers=one.layers(), model=network)
                 first = None if images is None else jnp.asarray(objectives.fitted(images, model, at))
                 stages.append(Stage(program, Unit(each, keys, first), count))
             for part in run(stages) if store is None else store.run(number, stages, run):

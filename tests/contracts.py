@@ -136,3 +136,8 @@ def check_run(model: jv.Model, variants: Sequence[Any], *, objective: Any = None
 
 def _length(arg: Any) -> int:
     return jax.tree.leaves(arg)[0].shape[0]
+
+
+def convolutions(fn: Any, *args: Any) -> int:
+    """Return how many convolutions a program has: lowered for a TPU, where 1 x 1 ones are convolutions too."""
+    return jax.jit(fn).trace(*args).lower(lowering_platforms=("tpu",)).as_text().count("stablehlo.convolution")

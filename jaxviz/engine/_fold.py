@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxviz._errors import MemoryLimitError
 from jaxviz._types import Array, PyTree
 from jaxviz.engine._execute import is_out_of_memory
-from jaxviz.engine._reduce import IMAGES, _evaluations, _grid, _length, _local_devices, _specs
+from jaxviz.engine._placement import IMAGES, count_images, evaluations_at_once, local_devices, make_grid, sharded
 
 
 class Folding(Protocol):
@@ -62,9 +62,9 @@ class Fold:
         chunk: int | None = None,
         precision: str = "highest",
     ) -> None:
-        devices = _local_devices(mesh)
-        self._devices, self._grid, self._precision = len(devices), _grid(devices, len(devices)), precision
-        self._each = max(1, _evaluations(chunk, devices) // len(devices))  # images on a device at a time
+        devices = local_devices(mesh)
+        self._devices, self._grid, self._precision = len(devices), make_grid(devices, len(devices)), precision
+        self._each = max(1, evaluations_at_once(chunk, devices) // len(devices))  # images on a device at a time
         self._program = jax.device_put(program, NamedSharding(self._grid, P()))
         empty = jax.tree.map(np.asarray, program.start())
         parts = [empty if state is None else state] + [empty] * (len(devices) - 1)
@@ -84,7 +84,7 @@ class Fold:
         Raises:
             MemoryLimitError: a device has too little memory for one image.
         """
-        total, done, state = _length(items), 0, self._state
+        total, done, state = count_images(items), 0, self._state
         if not self._begun:  # where there are fewer images than places, a smaller program does
             self._each, self._begun = min(self._each, math.ceil(total / self._devices)), True
         while done < total:
@@ -129,7 +129,7 @@ def _advance(grid: Mesh, program: Any, state: PyTree, items: PyTree, numbers: Ar
         after = program.step(jax.tree.map(lambda leaf: leaf[0], state), items, numbers)
         return jax.tree.map(lambda leaf: leaf[None], after)
 
-    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
+    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
     return jax.shard_map(advance, **specs)(program, state, items, numbers)
 
 

@@ -17,17 +17,26 @@ from typing import Any, Protocol, TypedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxviz._errors import ArgumentError, MemoryLimitError
+from jaxviz._errors import MemoryLimitError
 from jaxviz._types import Array, ArrayLike, PyTree
-from jaxviz.engine._execute import is_out_of_memory, make_mesh
+from jaxviz.engine._execute import is_out_of_memory
+from jaxviz.engine._placement import (
+    IMAGES,
+    STEPS,
+    count_images,
+    evaluations_at_once,
+    largest_divisor,
+    local_devices,
+    make_grid,
+    sharded,
+)
 from jaxviz.engine._progress import Clock, Progress
+from jaxviz.models import Model, calls_through_ops
 
-IMAGES, STEPS = "images", "steps"
-CPU_EVALUATIONS = 8  # of the network, on a device at a time: more gain a CPU nothing
-ACCELERATOR_EVALUATIONS = 128  # halved where the memory is too small
+ROUNDS = 4  # chunks of steps between two reports of progress
 
 
 class RunOptions(TypedDict, total=False):
@@ -103,10 +112,10 @@ def map_images(
         ArgumentError: there are no images, or a wrong chunk.
         MemoryLimitError: a device has too little memory for one image.
     """
-    total, devices = _length(items), _local_devices(mesh)
-    across = _divisor(len(devices), total)
-    grid = _grid(devices[:across], across)
-    at_once = max(1, _evaluations(chunk, devices) // cost)
+    total, devices = count_images(items), local_devices(mesh)
+    across = largest_divisor(len(devices), total)
+    grid = make_grid(devices[:across], across)
+    at_once = max(1, evaluations_at_once(chunk, devices) // cost)
     clock = Clock(total, 1, 1, progress)
 
     def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
@@ -177,11 +186,11 @@ def _run_steps(
     cost: int,
 ) -> PyTree:
     """Run `run_chunk(grid, program, items of a chunk, steps, steps at once, tell)` on all images; halve what does not fit."""
-    total, devices = _length(items), _local_devices(mesh)
-    across = _divisor(len(devices), total)
-    grid = _grid(devices, across)
+    total, devices = count_images(items), local_devices(mesh)
+    across = largest_divisor(len(devices), total)
+    grid = make_grid(devices, across)
     along = len(devices) // across
-    evaluations = _evaluations(chunk, devices) // cost
+    evaluations = evaluations_at_once(chunk, devices) // cost
     clock = Clock(total, 1, steps, progress)
 
     def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
@@ -205,7 +214,7 @@ def _run(
     attempt: Callable[[PyTree, int, int, PyTree], PyTree],
 ) -> PyTree:
     """Run `attempt(items of a chunk, first, size, program)` on chunks of at most `at_once` images; halve what does not fit."""
-    total = _length(items)
+    total = count_images(items)
     chunks = math.ceil(total / max(across, at_once // across * across))
     size = math.ceil(total / chunks / across) * across
     found, first = [], 0
@@ -271,21 +280,38 @@ def _tell_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once:
 
 def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
     fixed, sums = _start(grid, program, items)
-    for first in range(0, steps, at_once):
-        sums = _step(grid, at_once, program, items, fixed, sums, np.int32(first), np.int32(steps))
+    rounds = _rounds(program, grid)
+    for first in range(0, steps, at_once * rounds):
+        now = min(rounds, -(-(steps - first) // at_once))
+        sums = _step(grid, at_once, program, items, fixed, sums, np.int32(first), np.int32(steps), np.int32(now))
         jax.block_until_ready(sums)  # so that Ctrl-C is heard, and no queue of steps grows
-        tell(min(first + at_once, steps))
+        tell(min(first + at_once * now, steps))
     return jax.tree.map(np.asarray, _finish(grid, program, items, fixed, sums))
+
+
+def _rounds(program: PyTree, grid: Mesh) -> int:
+    """Return how many chunks of steps one call of a compiled loop does.
+
+    A loop keeps its memory from chunk to chunk, where a call asks for it anew. But in a loop on CPU XLA's own gradient of a
+    convolution is several times slower than in a call, and networks that do not use `ops.conv` have that one.
+    """
+    models = [node for node in jax.tree.leaves(program, is_leaf=_is_model) if _is_model(node)]
+    is_slow = grid.devices.flat[0].platform == "cpu" and not all(map(calls_through_ops, models))
+    return 1 if is_slow else ROUNDS
+
+
+def _is_model(node: Any) -> bool:
+    return isinstance(node, Model)
 
 
 @partial(jax.jit, static_argnums=0)
 def _apply(grid: Mesh, program: Any, items: PyTree) -> PyTree:
-    return jax.shard_map(lambda program, items: program(items), **_specs(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
+    return jax.shard_map(lambda program, items: program(items), **sharded(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
 
 
 @partial(jax.jit, static_argnums=0)
 def _fix(grid: Mesh, program: Any, items: PyTree) -> PyTree:
-    return jax.shard_map(lambda p, items: p.start(items), **_specs(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
+    return jax.shard_map(lambda p, items: p.start(items), **sharded(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -294,7 +320,7 @@ def _tell(grid: Mesh, at_once: int, program: Any, items: PyTree, fixed: PyTree, 
         return program.step(items, fixed, numbers)
 
     numbers = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), steps - 1)
-    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS)), P(IMAGES, STEPS))
+    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS)), P(IMAGES, STEPS))
     return jax.shard_map(step, **specs)(program, items, fixed, numbers)
 
 
@@ -306,21 +332,36 @@ def _start(grid: Mesh, program: Any, items: PyTree) -> PyTree:
         like = jax.eval_shape(program.step, items, fixed, *one)
         return fixed, jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), like)
 
-    return jax.shard_map(start, **_specs(grid, (P(), P(IMAGES)), (P(IMAGES), P(STEPS, IMAGES))))(program, items)
+    return jax.shard_map(start, **sharded(grid, (P(), P(IMAGES)), (P(IMAGES), P(STEPS, IMAGES))))(program, items)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 def _step(
-    grid: Mesh, at_once: int, program: Any, items: PyTree, fixed: PyTree, sums: PyTree, first: np.int32, steps: ArrayLike
+    grid: Mesh,
+    at_once: int,
+    program: Any,
+    items: PyTree,
+    fixed: PyTree,
+    sums: PyTree,
+    first: np.int32,
+    steps: ArrayLike,
+    rounds: np.int32,
 ) -> PyTree:
+    """Add `rounds` chunks of steps to the sums."""
+
     def step(program: Any, items: PyTree, fixed: PyTree, sums: PyTree, numbers: Array, steps: ArrayLike) -> PyTree:
         valid = (numbers < steps).astype(jnp.float32)
         more = program.step(items, fixed, jnp.minimum(numbers, steps - 1), valid)
         return jax.tree.map(lambda a, b: a + b[None], sums, more)
 
-    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS, IMAGES), P(STEPS), P()), P(STEPS, IMAGES))
-    numbers = first + jnp.arange(at_once, dtype=jnp.int32)
-    return jax.shard_map(step, **specs)(program, items, fixed, sums, numbers, steps)
+    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS, IMAGES), P(STEPS), P()), P(STEPS, IMAGES))
+    spread = jax.shard_map(step, **specs)
+
+    def chunk(number: Array, sums: PyTree) -> PyTree:
+        numbers = first + number * at_once + jnp.arange(at_once, dtype=jnp.int32)
+        return spread(program, items, fixed, sums, numbers, steps)
+
+    return jax.lax.fori_loop(0, rounds, chunk, sums)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -330,42 +371,5 @@ def _finish(grid: Mesh, program: Any, items: PyTree, fixed: PyTree, sums: PyTree
     def finish(program: Any, items: PyTree, fixed: PyTree, total: PyTree) -> PyTree:
         return program.finish(items, fixed, total)
 
-    specs = _specs(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
+    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
     return jax.shard_map(finish, **specs)(program, items, fixed, total)
-
-
-def _specs(grid: Mesh, inputs: Any, outputs: Any) -> dict[str, Any]:
-    return {"mesh": grid, "in_specs": inputs, "out_specs": outputs, "check_vma": False}
-
-
-def _length(items: PyTree) -> int:
-    lengths = {len(leaf) for leaf in jax.tree.leaves(items)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ArgumentError(f"Expected at least one image, and as many of everything; got {sorted(lengths) or 'none'}.")
-    return lengths.pop()
-
-
-def _local_devices(mesh: Mesh | None) -> list[Any]:
-    devices = (mesh or make_mesh()).devices.flat
-    local = [device for device in devices if device.process_index == jax.process_index()]
-    if not local:
-        raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
-    return local
-
-
-def _divisor(number: int, most: int) -> int:
-    """Return the largest divisor of `number` that is at most `most`."""
-    return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
-
-
-def _grid(devices: list[Any], across: int) -> Mesh:
-    """Return a mesh of `across` devices for the images times the rest for the steps."""
-    return Mesh(np.array(devices).reshape(across, -1), (IMAGES, STEPS), axis_types=(AxisType.Auto,) * 2)
-
-
-def _evaluations(chunk: int | None, devices: list[Any]) -> int:
-    if chunk is None:
-        return (CPU_EVALUATIONS if devices[0].platform == "cpu" else ACCELERATOR_EVALUATIONS) * len(devices)
-    if chunk != int(chunk) or chunk < 1:
-        raise ArgumentError(f"chunk must be a whole number of at least 1; got {chunk!r}.")
-    return int(chunk)

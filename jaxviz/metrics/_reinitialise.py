@@ -15,6 +15,7 @@ from flax import nnx
 from jaxviz._errors import ArgumentError, LayerError, UnsupportedError, near_matches
 from jaxviz._types import Array
 from jaxviz.models import Model
+from jaxviz.ops import plain
 
 Draw: TypeAlias = Callable[[Array, str, Array], Array]
 CONSTANTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
@@ -76,10 +77,11 @@ def cascade(
                 if path in done:
                     continue
                 key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(_dotted(path).encode()))
-                value = draw(key, _dotted(path), flat[path][...])
-                if value.shape != flat[path][...].shape:
-                    raise ArgumentError(f"draw made {value.shape} of {_dotted(path)!r}; expected {flat[path][...].shape}.")
-                state[path] = flat[path].replace(jnp.asarray(value, flat[path][...].dtype))
+                old = plain(flat[path].get_value())
+                value = draw(key, _dotted(path), old)
+                if value.shape != old.shape:
+                    raise ArgumentError(f"draw made {value.shape} of {_dotted(path)!r}; expected {old.shape}.")
+                state[path] = flat[path].replace(jnp.asarray(value, old.dtype))
                 done.add(path)
         yield name, dataclasses.replace(model, state=nnx.from_flat_state(list(state.items())))
 

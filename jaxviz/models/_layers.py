@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from jaxviz._types import Array
-from jaxviz.ops import Ops
+from jaxviz.ops import Ops, conv, plain
 
 Pair = tuple[int, int]
 Pairs = tuple[Pair, Pair]
@@ -63,9 +64,10 @@ class Conv(nnx.Module):
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
 
     def __call__(self, x: Array, ops: Ops) -> Array:
+        kernel: Any = self.kernel.get_value()
         return ops.conv(
             x,
-            self.kernel.get_value(),  # an array, or a `PreparedKernel`
+            kernel if ops.conv is conv else plain(kernel),  # rules know nothing of prepared kernels
             None if self.bias is None else self.bias[...],
             stride=self.stride,
             padding=self.padding,

@@ -21,6 +21,7 @@ from jaxviz.models._checkpoint import write
 from jaxviz.models._layers import LEAF, to_torch_layout
 from jaxviz.models._table import LayerTable, layer_table
 from jaxviz.models._taps import Function
+from jaxviz.ops import plain
 
 
 @pytree
@@ -177,7 +178,7 @@ class Model:
                 raise UnsupportedError(
                     f"The parameter {'.'.join(map(str, path))!r} has no counterpart in torch; known are {', '.join(LEAF)}."
                 )
-            found[f"{module}.{LEAF[leaf]}"] = to_torch_layout(leaf, np.array(variable[...]))
+            found[f"{module}.{LEAF[leaf]}"] = to_torch_layout(leaf, np.array(plain(variable.get_value())))
             if leaf == "var":
                 found[f"{module}.num_batches_tracked"] = np.zeros((), np.int64)
         if tensors == "numpy":
@@ -220,6 +221,22 @@ class Model:
         if isinstance(self.graphdef, Function):
             raise UnsupportedError("A pure function is no nnx module.")
         return nnx.merge(self.graphdef, self.state, copy=True)
+
+    def fast(self) -> Model:
+        """Return the same network, whose 3 x 3 convolutions are up to twice as fast on a CPU; elsewhere nothing changes.
+
+        They are computed by Winograd's F(4 x 4, 3 x 3), from kernels that are transformed here, once, and take eight times
+        the memory. Values are correct to a few millionths of the largest; gradients too, but where the input of a ReLU is
+        as near to 0 as that. `visualize` does this by itself; give the network that this returns to `saliency`,
+        `integrated_gradients` and the rest where speed is worth more than the sixth digit. Rules that replace the
+        convolution (LRP, DeepLIFT) compute as before.
+
+        >>> jaxviz.attribution.integrated_gradients(model.fast(), images, steps=200).maps.shape
+        (2, 128, 128, 3)
+        """
+        from jaxviz.models._prepare import prepared
+
+        return self if isinstance(self.graphdef, Function) else prepared(self)
 
     def bare(self) -> Model:
         """Return the same model without names: what compiled programs take, so that names never compile anew."""

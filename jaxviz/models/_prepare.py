@@ -1,4 +1,4 @@
-"""Prepare a network's kernels for `ops.fast_conv`."""
+"""Networks whose kernels are prepared for the fastest convolutions that a CPU has."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from jaxviz._types import Array
 from jaxviz.models._layers import Conv
 from jaxviz.models._model import Model
 from jaxviz.models._taps import activations
-from jaxviz.ops import EXACT, prepare_kernel
+from jaxviz.ops import EXACT, PreparedKernel, plain, prepare_kernel
 
 
-def prepared(model: Model, names: Sequence[str], size: tuple[int, int]) -> Model:
-    """Return the network with the kernels prepared that the layers `names` of images of a size depend on.
+def prepared(model: Model, names: Sequence[str] | None = None, size: tuple[int, int] | None = None) -> Model:
+    """Return what `Model.fast` does; with `names`, only with the kernels prepared that these layers depend on.
 
     Kernels of a network's own modules, rather than of this library's `Conv`, stay as they are.
     """
-    used = _used_kernels(model, names, size)
-    module: Any = nnx.merge(model.graphdef, model.state)
+    used = None if names is None else _used_kernels(model, names, size or model.input_size)
+    module: Any = nnx.merge(model.graphdef, model.state, copy=True)  # else these changes would be the given model's
     for path, node in nnx.iter_graph(module):
-        if isinstance(node, Conv) and (*path, "kernel") in used:
+        if isinstance(node, Conv) and (used is None or (*path, "kernel") in used):
             kernel: Any = node.kernel.get_value()
-            node.kernel.set_value(prepare_kernel(kernel, stride=node.stride, dilation=node.dilation, groups=node.groups))
+            if not isinstance(kernel, PreparedKernel) and kernel.shape[:2] != (1, 1):
+                kernel = prepare_kernel(kernel, stride=node.stride, dilation=node.dilation, groups=node.groups)
+                node.kernel.set_value(kernel)
     graphdef, state = nnx.split(module)
     return dataclasses.replace(model, graphdef=graphdef, state=state)
 
@@ -35,10 +37,10 @@ def _used_kernels(model: Model, names: Sequence[str], size: tuple[int, int]) -> 
     seen: set[tuple[Any, ...]] = set()
 
     def trace(state: Any, images: Array) -> None:
-        paths = {id(variable.get_value()): tuple(path) for path, variable in nnx.to_flat_state(state)}
+        paths = {id(plain(variable.get_value())): tuple(path) for path, variable in nnx.to_flat_state(state)}
 
         def conv(x: Array, kernel: Array, *arguments: Any, **options: Any) -> Array:
-            seen.add(paths.get(id(kernel), ()))
+            seen.add(paths.get(id(plain(kernel)), ()))
             return EXACT.conv(x, kernel, *arguments, **options)
 
         activations(dataclasses.replace(model, state=state), images, names, ops=dataclasses.replace(EXACT, conv=conv))

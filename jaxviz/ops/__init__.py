@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from jaxviz.ops._conv import PreparedKernel as PreparedKernel
-from jaxviz.ops._conv import conv as conv
-from jaxviz.ops._fast_conv import fast_conv as fast_conv
-from jaxviz.ops._fast_conv import prepare_kernel as prepare_kernel
 from jaxviz.ops._lrp import ImageRule as ImageRule
 from jaxviz.ops._lrp import PeerAlpha1Beta0 as PeerAlpha1Beta0
 from jaxviz.ops._lrp import PeerGamma as PeerGamma
@@ -37,5 +33,9 @@ from jaxviz.ops._table import EXACT as EXACT
 from jaxviz.ops._table import Ops as Ops
 from jaxviz.ops._table import add as add
 from jaxviz.ops._table import batch_norm as batch_norm
+from jaxviz.ops._table import conv as conv
 from jaxviz.ops._table import linear as linear
 from jaxviz.ops._table import relu as relu
+from jaxviz.ops._winograd import PreparedKernel as PreparedKernel
+from jaxviz.ops._winograd import plain as plain
+from jaxviz.ops._winograd import prepare_kernel as prepare_kernel

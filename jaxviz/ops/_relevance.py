@@ -20,8 +20,7 @@ from jaxviz._static import pytree
 from jaxviz._types import Array
 from jaxviz.ops._lrp import ImageRule, Product, Rule, transposed
 from jaxviz.ops._pool import Pair, Pairs
-from jaxviz.ops._conv import conv
-from jaxviz.ops._table import EXACT, Ops
+from jaxviz.ops._table import EXACT, Ops, conv
 
 Bias: TypeAlias = Literal["absorb", "share"]
 Residual: TypeAlias = Literal["contribution", "magnitude"]

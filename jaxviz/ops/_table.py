@@ -9,8 +9,40 @@ import jax
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._conv import conv
-from jaxviz.ops._pool import avg_pool, max_pool
+from jaxviz.ops._conv import direct_conv
+from jaxviz.ops._pool import Pair, Pairs, avg_pool, max_pool
+from jaxviz.ops._winograd import PreparedKernel, prepared_conv
+
+
+def conv(
+    x: Array,
+    kernel: Array | PreparedKernel,
+    bias: Array | None = None,
+    *,
+    stride: Pair = (1, 1),
+    padding: Pairs = ((0, 0), (0, 0)),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Cross-correlate images with a kernel, as `torch.nn.functional.conv2d` does.
+
+    Reverse mode works to any order; forward mode (`jax.jvp`, `jax.jacfwd`) does not, because the gradient is a
+    `jax.custom_vjp`. A prepared kernel has no gradient of its own.
+
+    Args:
+        x: float (N, H, W, C).
+        kernel: float (kh, kw, C / groups, K), or one prepared by `Model.fast`.
+        bias: float (K,) or None.
+        stride, dilation: one int for each of height and width.
+        padding: `((top, bottom), (left, right))` zeros.
+        groups: the number of groups of channels that see only themselves.
+
+    Returns:
+        float (N, H', W', K).
+    """
+    compute = prepared_conv if isinstance(kernel, PreparedKernel) else direct_conv
+    y = compute(x, kernel, (stride, padding, dilation, groups))
+    return y if bias is None else y + bias[None, None, None, :]
 
 
 def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:

@@ -17,7 +17,7 @@ from jaxviz.engine import _reduce, make_mesh
 from jaxviz.models import forward
 from tests.attribution.pgc import CASES, IDS, last_steps, pgc_map, pgc_raw_maps
 from tests.attribution.reference import assert_close, images, normalised, pair, per_pixel
-from tests.contracts import PLATFORMS
+from tests.contracts import PLATFORMS, convolutions
 from tests.models.reference import network
 from tests.tiny import random_images, tiny_model
 
@@ -40,7 +40,7 @@ def classes_of(model, x, ranks=(-1, -3)) -> np.ndarray:
 @pytest.mark.parametrize("name, head, layer, path", CASES, ids=IDS)
 def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
-    x = images(2, 64, 64, 3)
+    x = images(2, 64, 64, 3, seed=3)  # on which no ReLU of the four networks is within rounding of 0
     classes = classes_of(model, x)
     theirs = pgc_raw_maps(list(PGC.values()), module, path, x, classes)
     for method, ours in at.gradient_cams(model, x, classes, layer=layer, relu=False, **RAW).items():
@@ -186,11 +186,6 @@ def test_another_image_class_or_network_compiles_nothing() -> None:
     assert _reduce._apply._cache_size() == before
 
 
-def convolutions(fn, *args) -> int:
-    """Return how many convolutions are computed, those of called functions too."""
-    return str(jax.make_jaxpr(fn)(*args)).count("conv_general_dilated[")
-
-
 @pytest.mark.parametrize("classes", [[[4]], [[4, 1, 7]]])
 def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
     model = jv.models.from_module(network("resnet50"))
@@ -199,7 +194,7 @@ def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
     items = {"images": x, "index": jnp.asarray(index)}
     methods = tuple(name for name in FORMULAS if not name.startswith("eigen"))
     program = GradientMaps(model.bare(), target, ("layer4.2.relu_2",), methods)
-    assert convolutions(program, items) == convolutions(lambda images: forward(model, images), x) == 53
+    assert convolutions(lambda p, i: p(i), program, items) == convolutions(lambda images: forward(model, images), x) == 53
     flops = [
         jax.jit(fn).lower(*args).cost_analysis()["flops"]
         for fn, *args in ((lambda p, i: p(i), program, items), (lambda m, i: forward(m, i), model, x))
@@ -207,7 +202,7 @@ def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
     assert flops[0] <= 1.05 * flops[1]
     # One block further down, its three convolutions, and no other, are computed backwards once for all targets.
     lower = GradientMaps(model.bare(), target, ("layer4.1.relu_2",), methods)
-    assert convolutions(lower, items) == 53 + 3
+    assert convolutions(lambda p, i: p(i), lower, items) == 53 + 3
 
 
 def test_lowers_for_every_platform() -> None:

@@ -20,7 +20,7 @@ from jaxviz.engine import _execute
 from tests.tiny import tiny_model
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = (_execute._start, _execute._step, _execute._finish)
+PROGRAMS = (_execute._start, _execute._block, _execute._finish)
 ONE_RESULT = 8 * 64 * 64 * 3 * 4  # bytes of the images of a call
 
 

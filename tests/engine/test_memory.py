@@ -33,7 +33,7 @@ def limit(patch: pytest.MonkeyPatch, where: str, most: int, message: str = FULL)
     return ran
 
 
-@pytest.mark.parametrize("where", ["_start", "_step", "_finish"])  # before, amid and after what donates its arguments
+@pytest.mark.parametrize("where", ["_start", "_block", "_finish"])  # before, amid and after what donates its arguments
 def test_a_chunk_that_does_not_fit_is_halved(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = jv.visualize(tiny_model(), "relu_1:0-10", mesh=jv.make_mesh(1), chunk=2, **OPTIONS)
     ran = limit(monkeypatch, where, 2)
@@ -66,7 +66,7 @@ def test_the_failure_may_come_late_and_on_several_devices(monkeypatch: pytest.Mo
 
 
 def test_one_unit_that_does_not_fit_is_an_error_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, "_step", 0)
+    limit(monkeypatch, "_block", 0)
     with (
         pytest.warns(UserWarning, match="trying 1"),
         pytest.raises(MemoryLimitError, match=r"one unit of 3 images.*fewer samples"),
@@ -76,7 +76,7 @@ def test_one_unit_that_does_not_fit_is_an_error_that_helps(monkeypatch: pytest.M
 
 
 def test_other_errors_of_the_device_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    limit(monkeypatch, "_step", 0, "INTERNAL: something else")
+    limit(monkeypatch, "_block", 0, "INTERNAL: something else")
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         jv.visualize(tiny_model(), "relu_1:0-1", mesh=jv.make_mesh(1), chunk=2, **OPTIONS)
 

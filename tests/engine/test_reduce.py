@@ -12,7 +12,7 @@ import pytest
 
 import jaxviz as jv
 from jaxviz._static import pytree
-from jaxviz.engine import _reduce, map_images, reduce_images
+from jaxviz.engine import _placement, _reduce, map_images, reduce_images
 from tests.tiny import random_images
 
 
@@ -76,7 +76,7 @@ def test_one_program_whatever_the_data_and_the_number_of_steps() -> None:
 
 
 def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
-    items, grid = {"images": jnp.zeros((2, 1000))}, _reduce._grid(jax.local_devices()[:1], 1)
+    items, grid = {"images": jnp.zeros((2, 1000))}, _placement.make_grid(jax.local_devices()[:1], 1)
     fixed, sums = _reduce._start(grid, Powers(1.0), items)
     sizes = {
         _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(steps)).as_text()
@@ -86,7 +86,7 @@ def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
 
 
 def test_no_step_costs_a_collective() -> None:
-    items, grid = {"images": jnp.zeros((4, 10))}, _reduce._grid(jax.local_devices()[:4], 2)
+    items, grid = {"images": jnp.zeros((4, 10))}, _placement.make_grid(jax.local_devices()[:4], 2)
     fixed, sums = _reduce._start(grid, Powers(1.0), items)
     text = _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(9)).compile().as_text()
     assert not any(word in text for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute"))

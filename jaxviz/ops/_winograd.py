@@ -2,12 +2,13 @@
 
 The 4 x 4 outputs of a 3 x 3 kernel cost 144 multiplications a pair of channels; between transformed tiles of 6 x 6 they
 cost 36 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015), which are matrix products over the
-channels. Rounding errors are some ten times those of the direct sum, about 1e-6 of the largest value: nothing in a picture,
-but attribution, which is compared with other tools to the fifth digit, stays with `conv`.
+channels. Rounding errors are some ten times those of the direct sum, a few 1e-6 of the largest value: nothing in a picture,
+but attribution, which is compared with other tools to the fifth digit, has it only of networks that were asked to be `fast`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,13 +17,30 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxviz._static import pytree
 from jaxviz._types import Array
-from jaxviz.ops._conv import Geometry, PreparedKernel, conv, is_pointwise, plain_conv, turned, turned_conv
+from jaxviz.ops._conv import (
+    Geometry,
+    direct_conv,
+    direct_gradient,
+    is_pointwise,
+    plain_conv,
+    turned,
+    turned_conv,
+    xla_gradient,
+)
 from jaxviz.ops._pool import Pair, Pairs
 
 # The transforms for the points 0, 1, -1, 2, -2 and infinity: of 6 pixels, of 3 weights, and back to 4 outputs.
 _PIXELS = np.array(
-    [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]],
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
 )
 _WEIGHTS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
 _OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
@@ -33,13 +51,33 @@ _LEAST_CHANNELS = 64
 _SIDES = range(4, 113)
 
 
+@pytree
+@dataclass(frozen=True)
+class PreparedKernel:
+    """A kernel, and what is made of it once instead of in every step."""
+
+    plain: Array  # (kh, kw, C / groups, K)
+    turned: Array  # (kh, kw, K / groups, C), see `turned`
+    forward: Array | None  # (36, C, K): transformed, where it is 3 x 3 with stride 1
+    backward: Array | None  # (36, K, C): the turned one transformed
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.plain.shape
+
+
+def plain(kernel: Array | PreparedKernel) -> Array:
+    """Return a kernel as it was before it was prepared."""
+    return kernel.plain if isinstance(kernel, PreparedKernel) else kernel
+
+
 def prepare_kernel(kernel: Array, *, stride: Pair, dilation: Pair, groups: int) -> PreparedKernel:
-    """Return a kernel (kh, kw, C / groups, K) with what `fast_conv` needs of it, as NumPy arrays."""
-    plain, back = np.asarray(kernel), np.ascontiguousarray(turned(np.asarray(kernel), groups))
+    """Return a kernel (kh, kw, C / groups, K) with all that `prepared_conv` needs of it, as NumPy arrays."""
+    own, back = np.asarray(kernel), np.ascontiguousarray(turned(np.asarray(kernel), groups))
     straight = stride == dilation == (1, 1) and groups == 1
-    if not straight or plain.shape[:2] != (3, 3) or min(plain.shape[2:]) < _LEAST_CHANNELS:
-        return PreparedKernel(plain, back, None, None)
-    return PreparedKernel(plain, back, _transformed(plain), _transformed(back))
+    if not straight or own.shape[:2] != (3, 3) or min(own.shape[2:]) < _LEAST_CHANNELS:
+        return PreparedKernel(own, back, None, None)
+    return PreparedKernel(own, back, _transformed(own), _transformed(back))
 
 
 def _transformed(kernel: np.ndarray) -> np.ndarray:
@@ -47,50 +85,54 @@ def _transformed(kernel: np.ndarray) -> np.ndarray:
     return (both @ kernel.reshape(9, -1)).reshape(len(both), *kernel.shape[2:])
 
 
-def fast_conv(
-    x: Array,
-    kernel: Array | PreparedKernel,
-    bias: Array | None = None,
-    *,
-    stride: Pair = (1, 1),
-    padding: Pairs = ((0, 0), (0, 0)),
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-) -> Array:
-    """Cross-correlate as `conv` does, faster on a CPU where the kernel was prepared, and as `conv` where it was not.
-
-    Only `x` gets a gradient; one that is asked of a prepared kernel is zero.
-    """
-    geometry = stride, padding, dilation, groups
-    if not isinstance(kernel, PreparedKernel) or is_pointwise(kernel.plain, geometry):
-        return conv(x, kernel, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    y = _fast_conv(x, kernel, geometry)
-    return y if bias is None else y + bias[None, None, None, :]
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _fast_conv(x: Array, kernel: PreparedKernel, geometry: Geometry) -> Array:
+def prepared_conv(x: Array, kernel: PreparedKernel, geometry: Geometry) -> Array:
+    """Cross-correlate on a CPU by the fastest way; elsewhere as XLA does. Only `x` has a gradient."""
+    if is_pointwise(kernel.plain, geometry):
+        return direct_conv(x, kernel.plain, geometry)
+    return lax.platform_dependent(
+        x, kernel, cpu=partial(_forward_on_cpu, geometry=geometry), default=partial(_forward_elsewhere, geometry=geometry)
+    )
+
+
+def _forward_on_cpu(x: Array, kernel: PreparedKernel, *, geometry: Geometry) -> Array:
     padding = geometry[1]
     if kernel.forward is not None and _is_worth_it(x, padding):
         return _winograd(_padded(x, padding), kernel.forward)
     return plain_conv(x, kernel.plain, geometry)
 
 
+def _forward_elsewhere(x: Array, kernel: PreparedKernel, *, geometry: Geometry) -> Array:
+    return plain_conv(x, kernel.plain, geometry)
+
+
 def _forward(x: Array, kernel: PreparedKernel, geometry: Geometry) -> tuple[Array, tuple[Array, PreparedKernel]]:
     # Only the size of x is needed below; an array without elements carries it through vmap.
-    return _fast_conv(x, kernel, geometry), (jnp.zeros((0, *x.shape[1:]), x.dtype), kernel)
+    return prepared_conv(x, kernel, geometry), (jnp.zeros((0, *x.shape[1:]), x.dtype), kernel)
 
 
 def _backward(geometry: Geometry, residual: tuple[Array, PreparedKernel], g: Array) -> tuple[Array, None]:
     empty, kernel = residual
+    options: dict[str, Any] = {"geometry": geometry, "size": (empty.shape[1], empty.shape[2])}
+    if is_pointwise(kernel.plain, geometry):
+        return direct_gradient(g, kernel.plain, **options), None
+    cpu, default = partial(_backward_on_cpu, **options), partial(_backward_elsewhere, **options)
+    return lax.platform_dependent(g, kernel, cpu=cpu, default=default), None
+
+
+def _backward_on_cpu(g: Array, kernel: PreparedKernel, *, geometry: Geometry, size: Pair) -> Array:
     (top, bottom), (left, right) = geometry[1]
     padding = ((2 - top, 2 - bottom), (2 - left, 2 - right))
     if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
-        return _winograd(_padded(g, padding), kernel.backward), None
-    return turned_conv(g, kernel.turned, geometry, (empty.shape[1], empty.shape[2])), None
+        return _winograd(_padded(g, padding), kernel.backward)
+    return turned_conv(g, kernel.turned, geometry, size)
 
 
-_fast_conv.defvjp(_forward, _backward)
+def _backward_elsewhere(g: Array, kernel: PreparedKernel, *, geometry: Geometry, size: Pair) -> Array:
+    return xla_gradient(g, kernel.plain, geometry=geometry, size=size)
+
+
+prepared_conv.defvjp(_forward, _backward)
 
 
 def _is_worth_it(x: Array, padding: Pairs) -> bool:
