@@ -24,11 +24,7 @@ Geometry: TypeAlias = tuple[Pair, Pairs, Pair, int]  # stride, padding, dilation
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def direct_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """The convolution as a direct sum, with its gradient by `turned_conv` on CPUs."""
-    if is_pointwise(kernel, geometry):
-        return lax.platform_dependent(
-            x, kernel, cpu=partial(_product, geometry[0]), default=partial(plain_conv, geometry=geometry)
-        )
-    return plain_conv(x, kernel, geometry)
+    return _pointwise(x, kernel, geometry) if is_pointwise(kernel, geometry) else plain_conv(x, kernel, geometry)
 
 
 def _forward(x: Any, kernel: Any, geometry: Geometry) -> tuple[Array, tuple[Any, Array, Array]]:
@@ -37,10 +33,10 @@ def _forward(x: Any, kernel: Any, geometry: Geometry) -> tuple[Array, tuple[Any,
     return direct_conv(x.value, kernel.value, geometry), (x.value if kernel.perturbed else None, empty, kernel.value)
 
 
-def _backward(geometry: Geometry, residual: tuple[Any, Array, Array], g: Any) -> tuple[Array, Array | None]:
+def _backward(geometry: Geometry, residual: tuple[Any, Array, Array], g: Any) -> tuple[Array | None, Array | None]:
     x, empty, kernel = residual
     if isinstance(g, SymbolicZero):
-        g = jnp.zeros(g.shape, g.dtype)
+        return None, None
     of_images = direct_gradient(g, kernel, geometry=geometry, size=(empty.shape[1], empty.shape[2]))
     if x is None:
         return of_images, None
@@ -69,10 +65,17 @@ def plain_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
     )
 
 
-def _product(stride: Pair, x: Array, kernel: Array) -> Array:
-    return x[:, :: stride[0], :: stride[1]] @ kernel[0, 0]
+# Compiled once for a geometry: called outside of any program, a choice by platform would be compiled for every call.
+@partial(jax.jit, static_argnums=2, inline=True)
+def _pointwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    def product(x: Array, kernel: Array) -> Array:
+        (down, across), _, _, _ = geometry
+        return x[:, ::down, ::across] @ kernel[0, 0]
+
+    return lax.platform_dependent(x, kernel, cpu=product, default=partial(plain_conv, geometry=geometry))
 
 
+@partial(jax.jit, static_argnames=("geometry", "size"), inline=True)
 def direct_gradient(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> Array:
     """Return the gradient (N, *size, C) of the images, from that of the output."""
     cpu, default = partial(_gradient_on_cpu, geometry=geometry, size=size), partial(xla_gradient, geometry=geometry, size=size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -40,8 +41,8 @@ def conv(
     Returns:
         float (N, H', W', K).
     """
-    compute = prepared_conv if isinstance(kernel, PreparedKernel) else direct_conv
-    y = compute(x, kernel, (stride, padding, dilation, groups))
+    compute: Any = prepared_conv if isinstance(kernel, PreparedKernel) else direct_conv
+    y: Array = compute(x, kernel, (stride, padding, dilation, groups))
     return y if bias is None else y + bias[None, None, None, :]
 
 

@@ -72,38 +72,35 @@ def plain(kernel: Array | PreparedKernel) -> Array:
 
 
 def prepare_kernel(kernel: Array, *, stride: Pair, dilation: Pair, groups: int) -> PreparedKernel:
-    """Return a kernel (kh, kw, C / groups, K) with all that `prepared_conv` needs of it, as NumPy arrays."""
-    own, back = np.asarray(kernel), np.ascontiguousarray(turned(np.asarray(kernel), groups))
+    """Return a kernel (kh, kw, C / groups, K) with all that `prepared_conv` needs of it."""
+    back = turned(kernel, groups)
     straight = stride == dilation == (1, 1) and groups == 1
-    if not straight or own.shape[:2] != (3, 3) or min(own.shape[2:]) < _LEAST_CHANNELS:
-        return PreparedKernel(own, back, None, None)
-    return PreparedKernel(own, back, _transformed(own), _transformed(back))
+    if not straight or kernel.shape[:2] != (3, 3) or min(kernel.shape[2:]) < _LEAST_CHANNELS:
+        return PreparedKernel(kernel, back, None, None)
+    return PreparedKernel(kernel, back, _transformed(kernel), _transformed(back))
 
 
-def _transformed(kernel: np.ndarray) -> np.ndarray:
-    both = np.kron(_WEIGHTS, _WEIGHTS).astype(kernel.dtype)
-    return (both @ kernel.reshape(9, -1)).reshape(len(both), *kernel.shape[2:])
+def _transformed(kernel: Array) -> Array:
+    # In NumPy: a product of this shape would be compiled for every shape of kernel, and takes XLA longer.
+    both, rows = np.kron(_WEIGHTS, _WEIGHTS).astype(kernel.dtype), np.asarray(kernel).reshape(9, -1)
+    return jnp.asarray((both @ rows).reshape(len(both), *kernel.shape[2:]))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def prepared_conv(x: Array, kernel: PreparedKernel, geometry: Geometry) -> Array:
     """Cross-correlate on a CPU by the fastest way; elsewhere as XLA does. Only `x` has a gradient."""
-    if is_pointwise(kernel.plain, geometry):
+    return _computed(x, kernel, geometry)
+
+
+@partial(jax.jit, static_argnums=2, inline=True)
+def _computed(x: Array, kernel: PreparedKernel, geometry: Geometry) -> Array:
+    def on_cpu(x: Array, kernel: PreparedKernel) -> Array:
+        padding = geometry[1]
+        if kernel.forward is not None and _is_worth_it(x, padding):
+            return _winograd(_padded(x, padding), kernel.forward)
         return direct_conv(x, kernel.plain, geometry)
-    return lax.platform_dependent(
-        x, kernel, cpu=partial(_forward_on_cpu, geometry=geometry), default=partial(_forward_elsewhere, geometry=geometry)
-    )
 
-
-def _forward_on_cpu(x: Array, kernel: PreparedKernel, *, geometry: Geometry) -> Array:
-    padding = geometry[1]
-    if kernel.forward is not None and _is_worth_it(x, padding):
-        return _winograd(_padded(x, padding), kernel.forward)
-    return plain_conv(x, kernel.plain, geometry)
-
-
-def _forward_elsewhere(x: Array, kernel: PreparedKernel, *, geometry: Geometry) -> Array:
-    return plain_conv(x, kernel.plain, geometry)
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, kernel: plain_conv(x, kernel.plain, geometry))
 
 
 def _forward(x: Array, kernel: PreparedKernel, geometry: Geometry) -> tuple[Array, tuple[Array, PreparedKernel]]:
@@ -113,23 +110,24 @@ def _forward(x: Array, kernel: PreparedKernel, geometry: Geometry) -> tuple[Arra
 
 def _backward(geometry: Geometry, residual: tuple[Array, PreparedKernel], g: Array) -> tuple[Array, None]:
     empty, kernel = residual
-    options: dict[str, Any] = {"geometry": geometry, "size": (empty.shape[1], empty.shape[2])}
-    if is_pointwise(kernel.plain, geometry):
-        return direct_gradient(g, kernel.plain, **options), None
-    cpu, default = partial(_backward_on_cpu, **options), partial(_backward_elsewhere, **options)
-    return lax.platform_dependent(g, kernel, cpu=cpu, default=default), None
+    return _pulled_back(g, kernel, geometry, (empty.shape[1], empty.shape[2])), None
 
 
-def _backward_on_cpu(g: Array, kernel: PreparedKernel, *, geometry: Geometry, size: Pair) -> Array:
-    (top, bottom), (left, right) = geometry[1]
-    padding = ((2 - top, 2 - bottom), (2 - left, 2 - right))
-    if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
-        return _winograd(_padded(g, padding), kernel.backward)
-    return turned_conv(g, kernel.turned, geometry, size)
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _pulled_back(g: Array, kernel: PreparedKernel, geometry: Geometry, size: Pair) -> Array:
+    def on_cpu(g: Array, kernel: PreparedKernel) -> Array:
+        (top, bottom), (left, right) = geometry[1]
+        padding = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+        if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
+            return _winograd(_padded(g, padding), kernel.backward)
+        if is_pointwise(kernel.plain, geometry):
+            return direct_gradient(g, kernel.plain, geometry=geometry, size=size)
+        return turned_conv(g, kernel.turned, geometry, size)
 
+    def elsewhere(g: Array, kernel: PreparedKernel) -> Array:
+        return xla_gradient(g, kernel.plain, geometry=geometry, size=size)
 
-def _backward_elsewhere(g: Array, kernel: PreparedKernel, *, geometry: Geometry, size: Pair) -> Array:
-    return xla_gradient(g, kernel.plain, geometry=geometry, size=size)
+    return lax.platform_dependent(g, kernel, cpu=on_cpu, default=elsewhere)
 
 
 prepared_conv.defvjp(_forward, _backward)
