@@ -56,7 +56,7 @@ def test_a_map_that_is_the_same_everywhere_is_blank() -> None:
 )
 def test_equal_to_pgc_up_to_its_sign(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
-    x = images(2, 64, 64, 3)
+    x = images(2, 64, 64, 3, seed=3)  # as in test_cam.py, on which no ReLU is within rounding of 0
     expected = pgc_raw_maps(("EigenCAM", "EigenGradCAM"), module, path, x, [1, 5])
     found = at.gradient_cams(model, x, [1, 5], methods=("eigen_cam", "eigen_grad_cam"), layer=layer, resize=False)
     for ours, theirs in zip(found.values(), expected.values(), strict=True):
