@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
         }
     found = []
     for kind, tools in work.items():
-        chosen = {tool: call for tool, call in tools.items() if tool == "jaxviz" or not args.tools or tool in args.tools}
+        chosen = measure.chosen(tools, args.tools)
         if len(chosen) == 1:
             continue
         first = {tool: measure.timed(call) for tool, call in chosen.items()}
@@ -95,9 +94,7 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
                 "units": count,
                 "work": kind,
                 "tool": tool,
-                "seconds": [t / steps / count / samples for t in times[tool]],
-                "faster": None if tool == "jaxviz" else measure.ratio(times[tool], times["jaxviz"]),
-                "compile_s": max(0.0, seconds - statistics.median(times[tool])),
+                **measure.comparison(tool, seconds, times, steps * count * samples),
                 "apart": float(np.abs(theirs - images).max()) if kind == "textbook" and tool != "jaxviz" else None,
             }
             found.append(row)
@@ -106,10 +103,8 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
 
 
 def line(row: dict[str, Any]) -> str:
-    faster = "" if row["faster"] is None else "{:.2f} ({:.2f} to {:.2f})".format(*row["faster"])
-    apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
     what = f"| {row['network']} | `{row['layer']}` | {row['units']} | {row['work']} | {row['tool']}"
-    return f"{what} | {statistics.median(row['seconds']):.4f} | {faster} | {row['compile_s']:.1f} | {apart} |"
+    return f"{what} | {measure.columns(row)}"
 
 
 def main() -> None:

@@ -5,9 +5,8 @@
 
 Each row times one method on a batch: both tools in turn, several times, and the median of each. jaxviz's compile time is apart.
 The last column is how far the maps are from each other, by their largest value, in the median image ("random": each draws its
-own noise), for Eigen-CAMs with the sign that fits better; --quick
-does not ask those to agree. Where an input lies within rounding of a ReLU's zero, the tools may
-take different sides of it, and single images differ by more: in 224 x 224 noise most do.
+own noise), for Eigen-CAMs with the sign that fits better; --quick does not ask those to agree. Where an input lies within
+rounding of a ReLU's zero, tools may take different sides of it, and single images differ by more: in 224 x 224 noise most do.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ All in turn, several times; medians; ratios with the least and the most of a tur
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
         "torch, best, compiled": rivals_inversion.batched(module, *same, compile=True),
         "torch, as written": rivals_inversion.eager(module, *same),
     }
-    wanted = {tool: call for tool, call in tools.items() if tool == "jaxviz" or not args.tools or tool in args.tools}
+    wanted = measure.chosen(tools, args.tools)
     first = {tool: measure.timed(call) for tool, call in wanted.items()}
     times = measure.in_turn(wanted, args.repeats)
     images = first["jaxviz"][1]
@@ -75,9 +74,7 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
             "images": count,
             "optimizer": args.optimizer,
             "tool": tool,
-            "seconds": [t / steps / count / len(layers) for t in times[tool]],
-            "faster": None if tool == "jaxviz" else measure.ratio(times[tool], times["jaxviz"]),
-            "compile_s": max(0.0, seconds - statistics.median(times[tool])),
+            **measure.comparison(tool, seconds, times, steps * count * len(layers)),
             "apart": None if tool == "jaxviz" else float(np.abs(theirs - images).mean((2, 3, 4)).max()),
             "moved": float(np.abs(theirs - start).mean((2, 3, 4)).min()),
         }
@@ -87,11 +84,9 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
 
 
 def line(row: dict[str, Any]) -> str:
-    faster = "" if row["faster"] is None else "{:.2f} ({:.2f} to {:.2f})".format(*row["faster"])
-    apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
     layers = ", ".join(f"`{layer}`" for layer in row["layers"])
     what = f"| {row['network']} | {layers} | {row['images']} | {row['optimizer']} | {row['tool']}"
-    return f"{what} | {statistics.median(row['seconds']):.4f} | {faster} | {row['compile_s']:.1f} | {apart} |"
+    return f"{what} | {measure.columns(row)}"
 
 
 def main() -> None:

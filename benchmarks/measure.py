@@ -39,6 +39,27 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float,
     return statistics.median(theirs) / statistics.median(ours), min(each), max(each)
 
 
+def chosen(tools: Mapping[str, Callable[[], Any]], names: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """Return jaxviz and the named rivals, or all of them where none is named."""
+    return {tool: call for tool, call in tools.items() if tool == "jaxviz" or not names or tool in names}
+
+
+def comparison(tool: str, first: float, times: Mapping[str, Sequence[float]], each: int) -> dict[str, Any]:
+    """Return a tool's part of a row: seconds of each of a call's `each` pieces of work, jaxviz's advantage, compile time."""
+    return {
+        "seconds": [t / each for t in times[tool]],
+        "faster": None if tool == "jaxviz" else ratio(times[tool], times["jaxviz"]),
+        "compile_s": max(0.0, first - statistics.median(times[tool])),
+    }
+
+
+def columns(row: Mapping[str, Any]) -> str:
+    """Return the columns of a `comparison`, and of how far `apart` its answers are."""
+    faster = "" if row["faster"] is None else "{:.2f} ({:.2f} to {:.2f})".format(*row["faster"])
+    apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
+    return f"{statistics.median(row['seconds']):.4f} | {faster} | {row['compile_s']:.1f} | {apart} |"
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

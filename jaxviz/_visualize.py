@@ -204,6 +204,7 @@ def iter_visualize(
         "regularizers": repr(penalties),
         "precision": precision,
     }
+    through_ops = calls_through_ops(model)
     recipe = partial(
         Recipe,
         transform=transform,
@@ -211,12 +212,12 @@ def iter_visualize(
         learning_rate=jnp.asarray(learning_rate, jnp.float32),
         optimizer=as_static(optimizer),
         # A unit that is silent on the grey start would get no gradient, and its picture stay grey.
-        ops=ops or (REDIRECTED if calls_through_ops(model) else EXACT),
+        ops=ops or (REDIRECTED if through_ops else EXACT),
         views=int(views),
         transparency=bool(transparency),
     )
     # Images made on a CPU and on a GPU differ by more than this, and a run may go from one to the other: not in the identity.
-    is_fast = ops is None and calls_through_ops(model) and (mesh or engine.make_mesh()).devices.flat[0].platform == "cpu"
+    is_fast = ops is None and through_ops and engine.is_cpu(mesh or engine.make_mesh())
     labels = [one.labels(model) for one in bound]
     details = [settings | {"objective": list(names)} for names in labels]
     store = None

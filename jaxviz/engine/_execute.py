@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from jaxviz.engine._ascent import BLOCK, Recipe, Unit
 from jaxviz.engine._diagnosis import diagnose
 from jaxviz.engine._plan import Plan, make_plan, units_per_device
 from jaxviz.engine._progress import Clock, Progress
-from jaxviz.models import calls_through_ops
+from jaxviz.models import Model, calls_through_ops
 
 AXIS = "units"
 CPU_BLOCK = 4  # steps between two reports of progress on CPU
@@ -60,6 +60,19 @@ def make_mesh(devices: int | None = None) -> Mesh:
     return _line(available[:devices])
 
 
+def is_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def loops_well(mesh: Mesh, models: Iterable[Model]) -> bool:
+    """Say whether many steps of some networks are faster as one compiled loop than as calls of a compiled step.
+
+    A loop keeps its memory from step to step; a call asks for it anew, which is a tenth of the time on CPU. But XLA's own
+    gradient of a convolution is several times slower in a loop there, and networks that do not use `ops.conv` have that one.
+    """
+    return not is_cpu(mesh) or all(map(calls_through_ops, models))
+
+
 def _line(devices: Sequence[Any]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))  # any order will do: devices never talk to each other
 
@@ -87,9 +100,8 @@ def run(
         chunk: units at once on the whole mesh (rounded up to a multiple of its devices); None chooses.
         precision: of convolutions and products, as in `jax.default_matmul_precision`; None leaves the caller's.
         progress: called after every block of steps.
-        compiled_loop: whether the steps of a block are one compiled loop or calls of a compiled step. None for a loop, except
-            for networks on CPU that do not use `ops.conv`: XLA's own gradient of a convolution is several times slower in a
-            loop there. (A loop keeps its memory from step to step; a call asks for it anew, which is a tenth of the time.)
+        compiled_loop: whether the steps of a block are one compiled loop or calls of a compiled step. None for a loop, where
+            `loops_well` says so.
         skip: whether the units `first` to `stop` are finished already; such a chunk is neither computed nor yielded.
 
     Raises:
@@ -101,10 +113,7 @@ def run(
     if not local:
         raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
     mesh = _line(local)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    if compiled_loop is None:
-        compiled_loop = not on_cpu or calls_through_ops(stages[0].recipe.model)
-    block = CPU_BLOCK if on_cpu else BLOCK
+    loop = loops_well(mesh, [stages[0].recipe.model]) if compiled_loop is None else compiled_loop
     total, restarts, samples = stages[-1].units.keys.shape[:3]
     context = partial(jax.default_matmul_precision, precision) if precision else contextlib.nullcontext
     with context():  # entered for each call and never held over a yield: it is the thread's, not the generator's
@@ -118,7 +127,7 @@ def run(
         first, size = left[0], plan.chunk
         with context():
             tell = partial(clock.tell, first, size, size * (len(left) - 1))
-            done = _try_chunk(mesh, stages, first, size, snapshots, compiled_loop, block, tell)
+            done = _try_chunk(mesh, stages, first, size, snapshots, loop, tell)
         if done is None:
             if size == mesh.size:
                 raise MemoryLimitError(TOO_SMALL.format(samples=restarts * samples))
@@ -143,7 +152,6 @@ def _try_chunk(
     size: int,
     snapshots: Sequence[int],
     loop: bool,
-    block: int,
     tell: Callable[[int], None],
 ) -> tuple[np.ndarray, ...] | None:
     """Return what `_run_chunk` does of `size` units, or None where a device has too little memory to compile or run it.
@@ -151,7 +159,7 @@ def _try_chunk(
     Nothing of the failed chunk is left after the return: its arrays were the frames' that are gone.
     """
     try:
-        return _run_chunk(mesh, [_part(stage, first, size, mesh) for stage in stages], snapshots, loop, block, tell)
+        return _run_chunk(mesh, [_part(stage, first, size, mesh) for stage in stages], snapshots, loop, tell)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -163,10 +171,10 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _run_chunk(
-    mesh: Mesh, stages: Sequence[Stage], snapshots: Sequence[int], loop: bool, block: int, tell: Callable[[int], None]
+    mesh: Mesh, stages: Sequence[Stage], snapshots: Sequence[int], loop: bool, tell: Callable[[int], None]
 ) -> tuple[np.ndarray, ...]:
-    """Return what a `Chunk` holds, computed in blocks of at most `block` steps."""
-    advance = _block if loop else _steps
+    """Return what a `Chunk` holds, computed in blocks of steps."""
+    advance, at_once = _block if loop else _steps, CPU_BLOCK if is_cpu(mesh) else BLOCK
     history, seen, step = [np.zeros((*stages[0].units.keys.shape, 0), np.float32)], [], 0
     before, carry = stages[0], _start(mesh, stages[0].recipe, stages[0].units)
     for stage in stages:
@@ -174,7 +182,7 @@ def _run_chunk(
             carry = _grow(mesh, (before.recipe, stage.recipe), (before.units, stage.units), carry)
         before, end = stage, step + stage.steps
         while step < end:
-            now = min(block, *(stop - step for stop in (end, *snapshots) if stop > step))
+            now = min(at_once, *(stop - step for stop in (end, *snapshots) if stop > step))
             carry, values = advance(mesh, stage.recipe, stage.units, carry, np.int32(step), np.int32(now))
             history.append(np.asarray(values)[..., :now])  # waits for the block, so that Ctrl-C is heard between blocks
             step += now

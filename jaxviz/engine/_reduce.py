@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxviz._errors import MemoryLimitError
 from jaxviz._types import Array, ArrayLike, PyTree
-from jaxviz.engine._execute import is_out_of_memory
+from jaxviz.engine._execute import is_out_of_memory, loops_well
 from jaxviz.engine._placement import (
     IMAGES,
     STEPS,
@@ -34,7 +34,7 @@ from jaxviz.engine._placement import (
     sharded,
 )
 from jaxviz.engine._progress import Clock, Progress
-from jaxviz.models import Model, calls_through_ops
+from jaxviz.models import Model
 
 ROUNDS = 4  # chunks of steps between two reports of progress
 
@@ -290,14 +290,8 @@ def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_onc
 
 
 def _rounds(program: PyTree, grid: Mesh) -> int:
-    """Return how many chunks of steps one call of a compiled loop does.
-
-    A loop keeps its memory from chunk to chunk, where a call asks for it anew. But in a loop on CPU XLA's own gradient of a
-    convolution is several times slower than in a call, and networks that do not use `ops.conv` have that one.
-    """
-    models = [node for node in jax.tree.leaves(program, is_leaf=_is_model) if _is_model(node)]
-    is_slow = grid.devices.flat[0].platform == "cpu" and not all(map(calls_through_ops, models))
-    return 1 if is_slow else ROUNDS
+    """Return how many chunks of steps one call does, in a compiled loop."""
+    return ROUNDS if loops_well(grid, filter(_is_model, jax.tree.leaves(program, is_leaf=_is_model))) else 1
 
 
 def _is_model(node: Any) -> bool:
