@@ -79,7 +79,7 @@ def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
     items, grid = {"images": jnp.zeros((2, 1000))}, _placement.make_grid(jax.local_devices()[:1], 1)
     fixed, sums = _reduce._start(grid, Powers(1.0), items)
     sizes = {
-        _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(steps)).as_text()
+        _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(steps), np.int32(1)).as_text()
         for steps in (4, 40_000)
     }
     assert len(sizes) == 1
@@ -88,7 +88,9 @@ def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
 def test_no_step_costs_a_collective() -> None:
     items, grid = {"images": jnp.zeros((4, 10))}, _placement.make_grid(jax.local_devices()[:4], 2)
     fixed, sums = _reduce._start(grid, Powers(1.0), items)
-    text = _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(9)).compile().as_text()
+    text = (
+        _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(9), np.int32(2)).compile().as_text()
+    )
     assert not any(word in text for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute"))
 
 
