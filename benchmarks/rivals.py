@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STEPS, SAMPLES, MASKS = 20, 10, 256  # of integrated gradients, SmoothGrad and RISE: the time is proportional to them
 
 
 def import_torchvision() -> Any:
@@ -69,10 +70,10 @@ def captum(module: Any, images: np.ndarray, classes: list[int], layer: str) -> d
 
     def smoothgrad() -> np.ndarray:
         tunnel = attr.NoiseTunnel(attr.Saliency(module))
-        return nhwc(tunnel.attribute(x, nt_samples=25, stdevs=0.5, nt_samples_batch_size=1, target=y, abs=False)) / std
+        return nhwc(tunnel.attribute(x, nt_samples=SAMPLES, stdevs=0.5, nt_samples_batch_size=1, target=y, abs=False)) / std
 
     def integrated() -> np.ndarray:
-        return nhwc(attr.IntegratedGradients(module).attribute(x, target=y, n_steps=50, internal_batch_size=len(x)))
+        return nhwc(attr.IntegratedGradients(module).attribute(x, target=y, n_steps=STEPS, internal_batch_size=len(x)))
 
     def grad_cam() -> np.ndarray:
         found = cam.attribute(x, target=y, relu_attributions=True)
@@ -117,3 +118,30 @@ def pytorch_grad_cam(module: Any, images: np.ndarray, classes: list[int], layer:
             return cam(input_tensor=x, targets=targets)
 
     return {name: (lambda kind=kind: run(kind)) for name, kind in PGC.items()}
+
+
+def published(module: Any, images: np.ndarray, classes: list[int], layer: str) -> dict[str, Callable[[], np.ndarray]]:
+    """Return what neither tool has, in PyTorch as its authors published it: RISE, for each image all masks and then batches."""
+    import torch
+    from torch.nn import functional
+
+    x, size, grid, batch = normalised(images), images.shape[1:3], 7, 32
+    cell = [-(-side // grid) for side in size]
+
+    def mask(opened: Any, shift: Any) -> Any:
+        large = functional.interpolate(opened[None, None], [(grid + 1) * c for c in cell], mode="bilinear")[0, 0]
+        return large[shift[0] : shift[0] + size[0], shift[1] : shift[1] + size[1]]
+
+    def rise() -> np.ndarray:
+        random = torch.Generator().manual_seed(0)
+        opened = (torch.rand(MASKS, grid, grid, generator=random) < 0.5).float()
+        shifts = torch.stack([torch.randint(c, (MASKS,), generator=random) for c in cell], 1)
+        masks = torch.stack([mask(one, shift) for one, shift in zip(opened, shifts, strict=True)])
+        maps = []
+        with torch.no_grad():
+            for image, target in zip(x, classes, strict=True):
+                scores = torch.cat([module(image * part[:, None])[:, target] for part in masks.split(batch)])
+                maps.append(torch.einsum("s,shw->hw", scores, masks) / (MASKS * 0.5))
+        return torch.stack(maps).numpy()
+
+    return {"rise": rise}
