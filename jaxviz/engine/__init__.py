@@ -2,6 +2,8 @@
 
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
+from jaxviz.engine._chunk import Reduction as Reduction
+from jaxviz.engine._chunk import Steps as Steps
 from jaxviz.engine._execute import Chunk as Chunk
 from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import is_cpu as is_cpu
@@ -13,9 +15,7 @@ from jaxviz.engine._identity import describe as describe
 from jaxviz.engine._identity import differences as differences
 from jaxviz.engine._identity import digest as digest
 from jaxviz.engine._progress import Progress as Progress
-from jaxviz.engine._reduce import Reduction as Reduction
 from jaxviz.engine._reduce import RunOptions as RunOptions
-from jaxviz.engine._reduce import Steps as Steps
 from jaxviz.engine._reduce import map_images as map_images
 from jaxviz.engine._reduce import map_steps as map_steps
 from jaxviz.engine._reduce import reduce_images as reduce_images

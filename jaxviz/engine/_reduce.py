@@ -12,26 +12,33 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxviz._errors import MemoryLimitError
-from jaxviz._types import Array, ArrayLike, PyTree
+from jaxviz._types import PyTree
+from jaxviz.engine._chunk import (
+    Reduction,
+    Steps,
+    add_steps,
+    apply_program,
+    finish_sums,
+    fix_images,
+    start_sums,
+    tell_steps,
+)
 from jaxviz.engine._execute import is_out_of_memory, loops_well
 from jaxviz.engine._placement import (
     IMAGES,
-    STEPS,
     count_images,
     evaluations_at_once,
     largest_divisor,
     local_devices,
     make_grid,
-    sharded,
 )
 from jaxviz.engine._progress import Clock, Progress
 from jaxviz.models import Model
@@ -53,41 +60,6 @@ class RunOptions(TypedDict, total=False):
     chunk: int | None
     precision: str
     progress: Callable[[Progress], None] | None
-
-
-class Steps(Protocol):
-    """Many evaluations of n images: a pytree whose leaves are what all images share, such as the weights."""
-
-    def start(self, items: PyTree) -> PyTree:
-        """Return what is computed once for each image; every leaf has the axis of n images in front."""
-        ...
-
-    def step(self, items: PyTree, fixed: PyTree, numbers: Array) -> PyTree:
-        """Return what some steps tell, of n images and of the steps int32 (s,); leaves of shape (n, s, ...)."""
-        ...
-
-
-class Reduction(Protocol):
-    """A sum over many evaluations, for n images: a pytree whose leaves are what all images share, such as the weights."""
-
-    def start(self, items: PyTree) -> PyTree:
-        """Return what is computed once for each image; every leaf has the axis of n images in front."""
-        ...
-
-    def step(self, items: PyTree, fixed: PyTree, numbers: Array, valid: Array) -> PyTree:
-        """Return the sum over some steps, the axis of n images in front.
-
-        Args:
-            items: of n images.
-            fixed: what `start` returned.
-            numbers: int32 (s,), which of the steps these are.
-            valid: float32 (s,), 1, or 0 for steps that only fill the chunk and must add nothing.
-        """
-        ...
-
-    def finish(self, items: PyTree, fixed: PyTree, sums: PyTree) -> PyTree:
-        """Return what the run gives, from the sum of all steps; the axis of n images in front."""
-        ...
 
 
 def map_images(
@@ -119,7 +91,7 @@ def map_images(
     clock = Clock(total, 1, 1, progress)
 
     def attempt(part: PyTree, first: int, size: int, shared: PyTree) -> PyTree:
-        done = jax.tree.map(np.asarray, _apply(grid, shared, part))
+        done = jax.tree.map(np.asarray, apply_program(grid, shared, part))
         clock.tell(first, size, max(0, total - first - size), 1)
         return done
 
@@ -270,23 +242,25 @@ def _halving(run: Callable[[int], PyTree], each: int, along: int) -> PyTree:
 
 
 def _tell_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
-    fixed, told = _fix(grid, program, items), []
-    for first in range(0, steps, at_once):
-        more = _tell(grid, at_once, program, items, fixed, np.int32(first), np.int32(steps))
-        told.append(jax.tree.map(np.asarray, more))
-        tell(min(first + at_once, steps))
+    fixed, told, rounds = fix_images(grid, program, items), [], _rounds(program, grid)
+    for first in range(0, steps, at_once * rounds):
+        now = min(rounds, -(-(steps - first) // at_once))
+        numbers = np.minimum(np.arange(first, first + at_once * rounds, dtype=np.int32), steps - 1).reshape(rounds, at_once)
+        more = tell_steps(grid, program, items, fixed, numbers, np.int32(now))
+        told += jax.tree.map(np.asarray, more)[:now]
+        tell(min(first + at_once * now, steps))
     return jax.tree.map(np.asarray, fixed), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
 
 
 def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
-    fixed, sums = _start(grid, program, items)
+    fixed, sums = start_sums(grid, program, items)
     rounds = _rounds(program, grid)
     for first in range(0, steps, at_once * rounds):
         now = min(rounds, -(-(steps - first) // at_once))
-        sums = _step(grid, at_once, program, items, fixed, sums, np.int32(first), np.int32(steps), np.int32(now))
+        sums = add_steps(grid, at_once, program, items, fixed, sums, np.int32(first), np.int32(steps), np.int32(now))
         jax.block_until_ready(sums)  # so that Ctrl-C is heard, and no queue of steps grows
         tell(min(first + at_once * now, steps))
-    return jax.tree.map(np.asarray, _finish(grid, program, items, fixed, sums))
+    return jax.tree.map(np.asarray, finish_sums(grid, program, items, fixed, sums))
 
 
 def _rounds(program: PyTree, grid: Mesh) -> int:
@@ -296,74 +270,3 @@ def _rounds(program: PyTree, grid: Mesh) -> int:
 
 def _is_model(node: Any) -> bool:
     return isinstance(node, Model)
-
-
-@partial(jax.jit, static_argnums=0)
-def _apply(grid: Mesh, program: Any, items: PyTree) -> PyTree:
-    return jax.shard_map(lambda program, items: program(items), **sharded(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
-
-
-@partial(jax.jit, static_argnums=0)
-def _fix(grid: Mesh, program: Any, items: PyTree) -> PyTree:
-    return jax.shard_map(lambda p, items: p.start(items), **sharded(grid, (P(), P(IMAGES)), P(IMAGES)))(program, items)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _tell(grid: Mesh, at_once: int, program: Any, items: PyTree, fixed: PyTree, first: np.int32, steps: ArrayLike) -> PyTree:
-    def step(program: Any, items: PyTree, fixed: PyTree, numbers: Array) -> PyTree:
-        return program.step(items, fixed, numbers)
-
-    numbers = jnp.minimum(first + jnp.arange(at_once, dtype=jnp.int32), steps - 1)
-    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS)), P(IMAGES, STEPS))
-    return jax.shard_map(step, **specs)(program, items, fixed, numbers)
-
-
-@partial(jax.jit, static_argnums=0)
-def _start(grid: Mesh, program: Any, items: PyTree) -> PyTree:
-    def start(program: Any, items: PyTree) -> PyTree:
-        fixed = program.start(items)
-        one = jax.ShapeDtypeStruct((1,), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.float32)
-        like = jax.eval_shape(program.step, items, fixed, *one)
-        return fixed, jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), like)
-
-    return jax.shard_map(start, **sharded(grid, (P(), P(IMAGES)), (P(IMAGES), P(STEPS, IMAGES))))(program, items)
-
-
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
-def _step(
-    grid: Mesh,
-    at_once: int,
-    program: Any,
-    items: PyTree,
-    fixed: PyTree,
-    sums: PyTree,
-    first: np.int32,
-    steps: ArrayLike,
-    rounds: np.int32,
-) -> PyTree:
-    """Add `rounds` chunks of steps to the sums."""
-
-    def step(program: Any, items: PyTree, fixed: PyTree, sums: PyTree, numbers: Array, steps: ArrayLike) -> PyTree:
-        valid = (numbers < steps).astype(jnp.float32)
-        more = program.step(items, fixed, jnp.minimum(numbers, steps - 1), valid)
-        return jax.tree.map(lambda a, b: a + b[None], sums, more)
-
-    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS, IMAGES), P(STEPS), P()), P(STEPS, IMAGES))
-    spread = jax.shard_map(step, **specs)
-
-    def chunk(number: Array, sums: PyTree) -> PyTree:
-        numbers = first + number * at_once + jnp.arange(at_once, dtype=jnp.int32)
-        return spread(program, items, fixed, sums, numbers, steps)
-
-    return jax.lax.fori_loop(0, rounds, chunk, sums)
-
-
-@partial(jax.jit, static_argnums=0)
-def _finish(grid: Mesh, program: Any, items: PyTree, fixed: PyTree, sums: PyTree) -> PyTree:
-    total = jax.tree.map(lambda leaf: leaf.sum(0), sums)
-
-    def finish(program: Any, items: PyTree, fixed: PyTree, total: PyTree) -> PyTree:
-        return program.finish(items, fixed, total)
-
-    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
-    return jax.shard_map(finish, **specs)(program, items, fixed, total)

@@ -117,7 +117,7 @@ def test_only_what_lies_above_the_layer_runs_again() -> None:
 
 def test_one_program_for_all() -> None:
     model, x = tiny_model(), random_images(2, 16, 16, 3)
-    caches = (_reduce._apply, _reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.apply_program, _reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     for layer in ("relu", "relu_1"):
         at.ablation_cam(model, x, 1, layer=layer)
     before = [fn._cache_size() for fn in caches]

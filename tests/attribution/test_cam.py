@@ -180,10 +180,10 @@ def test_alone_in_any_batch_in_any_chunk() -> None:
 def test_another_image_class_or_network_compiles_nothing() -> None:
     model, x = tiny_model(), random_images(2, 16, 16, 3)
     at.grad_cam(model, x, 1)
-    before = _reduce._apply._cache_size()
+    before = _reduce.apply_program._cache_size()
     at.grad_cam(model, 1 - x, 3)
     at.grad_cam(tiny_model(seed=1), x, [0, 2])
-    assert _reduce._apply._cache_size() == before
+    assert _reduce.apply_program._cache_size() == before
 
 
 @pytest.mark.parametrize("classes", [[[4]], [[4, 1, 7]]])

@@ -71,9 +71,9 @@ def test_k_targets_chunks_and_no_recompilation() -> None:
     assert many.maps.shape == (3, 2, 16, 16) and many.delta is not None and many.delta.shape == (3, 2)
     for k, one in enumerate((0, 3)):
         np.testing.assert_allclose(at.full_grad(model, x, one, chunk=1).maps, many.maps[:, k], rtol=1e-4, atol=1e-4)
-    before = _reduce._apply._cache_size()
+    before = _reduce.apply_program._cache_size()
     at.full_grad(tiny_model(seed=1), 1 - x, [[4, 1]])
-    assert _reduce._apply._cache_size() == before
+    assert _reduce.apply_program._cache_size() == before
 
 
 def test_a_target_in_the_middle() -> None:

@@ -177,9 +177,9 @@ def test_another_image_class_or_network_compiles_nothing(method):
     from jaxviz.engine import _reduce
 
     method(tiny_model(), random_images(2, 16, 16, 3), 0)
-    before = _reduce._apply._cache_size()
+    before = _reduce.apply_program._cache_size()
     method(tiny_model(1), random_images(2, 16, 16, 3, seed=1), "church")
-    assert _reduce._apply._cache_size() == before
+    assert _reduce.apply_program._cache_size() == before
 
 
 def test_networks_that_cannot_be_looked_into():

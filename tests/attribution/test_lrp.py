@@ -198,11 +198,11 @@ def test_another_image_class_or_strength_compiles_nothing():
     from jaxviz.engine import _reduce
 
     lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_gamma_box")
-    before = _reduce._apply._cache_size()
+    before = _reduce.apply_program._cache_size()
     lrp(tiny_model(1), random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
-    assert _reduce._apply._cache_size() == before
+    assert _reduce.apply_program._cache_size() == before
     lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_plus")
-    assert _reduce._apply._cache_size() == before + 1
+    assert _reduce.apply_program._cache_size() == before + 1
 
 
 def test_lowers_everywhere():

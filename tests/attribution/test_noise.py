@@ -162,7 +162,7 @@ def test_k_targets_are_k_runs() -> None:
 
 def test_other_counts_noise_seeds_and_statistics_compile_nothing() -> None:
     smoothgrad(TINY, X, 1, samples=32, chunk=24)
-    caches = (_reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     before = [cache._cache_size() for cache in caches]
     for method in METHODS.values():
         method(tiny_model(1), X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, chunk=24)

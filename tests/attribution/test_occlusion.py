@@ -161,7 +161,7 @@ def test_a_unit_in_the_middle_has_scores_and_no_classes(method, options) -> None
 
 def test_other_windows_images_and_classes_compile_nothing() -> None:
     occlusion(TINY, X, 1, window=5, stride=2, chunk=24)
-    caches = (_reduce._fix, _reduce._tell)
+    caches = (_reduce.fix_images, _reduce.tell_steps)
     before = [cache._cache_size() for cache in caches]
     for window, stride in ((7, 2), ((4, 6), (3, 1)), ((6, 6, 1), (2, 2, 1)), (2, 2)):
         occlusion(tiny_model(1), X[::-1], 2, window=window, stride=stride, baseline="white", chunk=24)

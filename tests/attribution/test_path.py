@@ -158,7 +158,7 @@ def test_no_target_is_the_images_class_all_the_way() -> None:
 
 def test_other_steps_rules_images_and_classes_compile_nothing() -> None:
     integrated_gradients(TINY, X, 1, steps=32, chunk=24)
-    caches = (_reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     before = [cache._cache_size() for cache in caches]
     for steps, rule in ((50, "gauss_legendre"), (100, "trapezoid"), (333, "riemann_left"), (1024, "riemann_middle")):
         integrated_gradients(tiny_model(1), X[::-1], 2, steps=steps, rule=rule, baseline="white", chunk=24)  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ def test_chunks_and_company_change_nothing() -> None:
 
 def test_other_counts_chances_and_seeds_compile_nothing() -> None:
     rise(TINY, X, 1, samples=32, chunk=24)
-    caches = (_reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     before = [cache._cache_size() for cache in caches]
     rise(tiny_model(1), X[::-1], 2, samples=60, probability=0.2, baseline="blur", seed=3, normalise="expectation", chunk=24)
     assert [cache._cache_size() for cache in caches] == before

@@ -68,7 +68,7 @@ def test_weights_by_definition_whatever_the_chunk(options: dict) -> None:
 
 def test_one_program_for_any_number_of_channels_images_and_classes() -> None:
     model, x = tiny_model(), random_images(2, 16, 16, 3)
-    caches = (_reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     at.score_cam(model, x, 1, layer="relu_1")
     before = [fn._cache_size() for fn in caches]
     assert before[1] >= 1

@@ -90,7 +90,7 @@ def test_of_a_unit_in_the_middle() -> None:
 
 def test_other_counts_noise_seeds_and_baselines_compile_nothing() -> None:
     gradient_shap(TINY, X, 1, samples=32, baseline=BASES, chunk=24)
-    caches = (_reduce._start, _reduce._step, _reduce._finish, _reduce._apply)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums, _reduce.apply_program)
     before = [cache._cache_size() for cache in caches]
     gradient_shap(tiny_model(1), X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, baseline=BASES[::-1], chunk=24)
     assert [cache._cache_size() for cache in caches] == before

@@ -140,11 +140,11 @@ def test_another_target_compiles_nothing_new() -> None:
 
     attribution.saliency(MODEL, IMAGES, [0, 1, 2, 3])
     attribution.saliency(MODEL, IMAGES, "relu_1:1")
-    before = _reduce._apply._cache_size()
+    before = _reduce.apply_program._cache_size()
     attribution.saliency(tiny_model(1), random_images(4, 16, 16, 3, seed=1), "church")
     attribution.saliency(MODEL, IMAGES, 3)
     attribution.saliency(MODEL, IMAGES, "relu_1:5")
-    assert _reduce._apply._cache_size() == before
+    assert _reduce.apply_program._cache_size() == before
 
 
 def test_k_targets_share_one_forward_pass() -> None:

@@ -61,7 +61,7 @@ def test_chunks_and_devices_change_nothing(count: int, chunk: int | None, device
 
 
 def test_one_program_whatever_the_data_and_the_number_of_steps() -> None:
-    caches = (_reduce._start, _reduce._step, _reduce._finish, _reduce._apply)
+    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums, _reduce.apply_program)
 
     def run(i: int) -> None:
         items = {"images": random_images(4, 3, seed=i)}
@@ -77,9 +77,9 @@ def test_one_program_whatever_the_data_and_the_number_of_steps() -> None:
 
 def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
     items, grid = {"images": jnp.zeros((2, 1000))}, _placement.make_grid(jax.local_devices()[:1], 1)
-    fixed, sums = _reduce._start(grid, Powers(1.0), items)
+    fixed, sums = _reduce.start_sums(grid, Powers(1.0), items)
     sizes = {
-        _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(steps), np.int32(1)).as_text()
+        _reduce.add_steps.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(steps), np.int32(1)).as_text()
         for steps in (4, 40_000)
     }
     assert len(sizes) == 1
@@ -87,9 +87,11 @@ def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:
 
 def test_no_step_costs_a_collective() -> None:
     items, grid = {"images": jnp.zeros((4, 10))}, _placement.make_grid(jax.local_devices()[:4], 2)
-    fixed, sums = _reduce._start(grid, Powers(1.0), items)
+    fixed, sums = _reduce.start_sums(grid, Powers(1.0), items)
     text = (
-        _reduce._step.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(9), np.int32(2)).compile().as_text()
+        _reduce.add_steps.lower(grid, 4, Powers(1.0), items, fixed, sums, np.int32(0), np.int32(9), np.int32(2))
+        .compile()
+        .as_text()
     )
     assert not any(word in text for word in ("all-reduce", "all-gather", "all-to-all", "collective-permute"))
 
@@ -99,22 +101,24 @@ def _full(*args: Any) -> Any:
 
 
 def test_images_that_do_not_fit_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _reduce._apply
+    real = _reduce.apply_program
     monkeypatch.setattr(
-        _reduce, "_apply", lambda grid, program, part: (_full if len(part["images"]) > 2 else real)(grid, program, part)
+        _reduce, "apply_program", lambda grid, program, part: (_full if len(part["images"]) > 2 else real)(grid, program, part)
     )
     items = {"images": random_images(7, 3)}
     with pytest.warns(UserWarning, match="Too little memory for . images"):
         found = map_images(Square(np.float32(2)), items, mesh=jv.make_mesh(1))
     np.testing.assert_allclose(found["square"], 2 * items["images"] ** 2, rtol=1e-6)
-    monkeypatch.setattr(_reduce, "_apply", _full)
+    monkeypatch.setattr(_reduce, "apply_program", _full)
     with pytest.raises(jv.MemoryLimitError, match="one image"), pytest.warns(UserWarning):
         map_images(Square(np.float32(2)), items, mesh=jv.make_mesh(1))
 
 
 def test_steps_that_do_not_fit_are_halved_before_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = _reduce._step
-    monkeypatch.setattr(_reduce, "_step", lambda grid, at_once, *rest: (_full if at_once > 3 else real)(grid, at_once, *rest))
+    real = _reduce.add_steps
+    monkeypatch.setattr(
+        _reduce, "add_steps", lambda grid, at_once, *rest: (_full if at_once > 3 else real)(grid, at_once, *rest)
+    )
     items = {"images": random_images(2, 3)}
     with pytest.warns(UserWarning, match="steps at once: trying"):
         found = reduce_images(Powers(np.float32(1)), items, 20, chunk=20, mesh=jv.make_mesh(1))
@@ -125,7 +129,7 @@ def test_other_errors_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(*args: Any) -> Any:
         raise jax.errors.JaxRuntimeError("INTERNAL: broken")
 
-    monkeypatch.setattr(_reduce, "_apply", broken)
+    monkeypatch.setattr(_reduce, "apply_program", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         map_images(Square(np.float32(2)), {"images": random_images(2, 3)})
 

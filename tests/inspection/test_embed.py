@@ -71,11 +71,12 @@ def test_one_program_and_progress(tmp_path: Path) -> None:
     model = tiny_model()
     embed(model, tmp_path, "conv2", batch=4, progress=seen.append)
     assert [now.images_done for now in seen] == [4, 8, 11] and {now.images for now in seen} == {11}
-    from jaxviz.engine._reduce import _apply
 
-    before = _apply._cache_size()
+    from jaxviz.engine._reduce import apply_program
+
+    before = apply_program._cache_size()
     embed(tiny_model(seed=1), photos(tmp_path / "b", 9), "conv2", batch=4)  # the last batch holds one image
-    assert _apply._cache_size() == before
+    assert apply_program._cache_size() == before
 
 
 def test_saved_and_read(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_metrics_of_maps_alone(name: str) -> None:
 
 def test_other_data_compiles_nothing() -> None:
     model = tiny_model()
-    caches = (_reduce._apply, _reduce._start, _reduce._step, _reduce._finish)
+    caches = (_reduce.apply_program, _reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
 
     def everything(seed: int) -> list[int]:
         x = random_images(3, 16, 16, 3, seed=seed)

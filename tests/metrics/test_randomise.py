@@ -138,10 +138,10 @@ def test_one_program_serves_all_stages() -> None:
 
     model, x = tiny_model(), random_images(3, 16, 16, 3)
     first = metrics.model_randomisation(model, x, layers=["fc"])
-    size = _reduce._apply._cache_size()
+    size = _reduce.apply_program._cache_size()
     every = metrics.model_randomisation(model, 1 - x)
     other = metrics.model_randomisation(model, 1 - x, seed=3, target=[0, 1, 2])
-    assert _reduce._apply._cache_size() == size
+    assert _reduce.apply_program._cache_size() == size
     assert first.spearman.shape == (3, 1) and every.spearman.shape == other.spearman.shape == (3, 3)
 
 
