@@ -5,6 +5,7 @@
 
 Seconds a step and image of N units of a layer; lower is better. Three kinds of work, each compared with its like:
 - textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
+  jaxviz computes convolutions as `jv.visualize` does on this machine, and in a row of its own as attribution does;
 - defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis` at one size;
 - diverse: the same, four samples a unit pushed apart: `jv.diversity` and Lucent's `objectives.diversity`, one weight.
 Lucent's rows are left out where it is not installed.
@@ -60,7 +61,8 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
     same = (module, layer, units, start, steps, RATE)
     work: dict[str, dict[str, Callable[[], np.ndarray]]] = {
         "textbook": {
-            "jaxviz": textbook(model, layer, units, start, steps),
+            "jaxviz": textbook(model.fast(), layer, units, start, steps),
+            "jaxviz, direct sums": textbook(model, layer, units, start, steps),
             "torch, best": rivals_ascent.batched(*same),
             "torch, best, compiled": rivals_ascent.batched(*same, compile=True),
             "torch.func.vmap": rivals_ascent.vmapped(*same),
@@ -80,8 +82,8 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
         }
     found = []
     for kind, tools in work.items():
-        chosen = measure.chosen(tools, args.tools)
-        if len(chosen) == 1:
+        chosen = measure.chosen(tools if not args.work or kind in args.work else {}, args.tools)
+        if len(chosen) <= 1:
             continue
         first = {tool: measure.timed(call) for tool, call in chosen.items()}
         times = measure.in_turn(chosen, args.repeats)
@@ -113,6 +115,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", help="instead of three depths of each network")
     parser.add_argument("--units", nargs="+", type=int, default=[1, 8, 32])
     parser.add_argument("--tools", nargs="+", default=[], help="only these rivals, such as 'torch, best' Lucent")
+    parser.add_argument("--work", nargs="+", default=[], choices=["textbook", "defaults", "diverse"], help="only these")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)

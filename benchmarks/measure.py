@@ -41,7 +41,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float,
 
 def chosen(tools: Mapping[str, Callable[[], Any]], names: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """Return jaxviz and the named rivals, or all of them where none is named."""
-    return {tool: call for tool, call in tools.items() if tool == "jaxviz" or not names or tool in names}
+    return {tool: call for tool, call in tools.items() if tool.startswith("jaxviz") or not names or tool in names}
 
 
 def comparison(tool: str, first: float, times: Mapping[str, Sequence[float]], each: int) -> dict[str, Any]:
