@@ -40,8 +40,11 @@ HEAD = measure.header(
 )
 
 
-def textbook(model: jv.Model, layer: str, units: range, start: np.ndarray, steps: int) -> Callable[[], np.ndarray]:
+def textbook(
+    model: jv.Model, layer: str, units: range, start: np.ndarray, steps: int, precision: str
+) -> Callable[[], np.ndarray]:
     options: dict[str, Any] = {"param": jv.param.pixel, "optimizer": optax.sgd, "transforms": (), "ops": jv.ops.EXACT}
+    options["precision"] = precision
 
     def run() -> np.ndarray:
         wanted = jv.channel(layer, units)
@@ -61,8 +64,8 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
     same = (module, layer, units, start, steps, RATE)
     work: dict[str, dict[str, Callable[[], np.ndarray]]] = {
         "textbook": {
-            "jaxviz": textbook(model.fast(), layer, units, start, steps),
-            "jaxviz, direct sums": textbook(model, layer, units, start, steps),
+            "jaxviz": textbook(model.fast(), layer, units, start, steps, args.precision),
+            "jaxviz, direct sums": textbook(model, layer, units, start, steps, args.precision),
             "torch, best": rivals_ascent.batched(*same),
             "torch, best, compiled": rivals_ascent.batched(*same, compile=True),
             "torch.func.vmap": rivals_ascent.vmapped(*same),
@@ -119,13 +122,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    measure.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="two units of a small network at 64 px, once")
     parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
     args = parser.parse_args()
     if args.quick:
         args.networks, args.layers, args.units, args.size, args.steps, args.repeats = ["resnet18"], ["layer1"], [2], 64, 3, 1
-    measure.use_all_cores(args.devices)
+    measure.prepare(args.devices, args.precision)
     print(HEAD)
     found = [
         row

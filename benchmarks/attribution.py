@@ -69,7 +69,8 @@ def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
         for method in [m for m in methods if not args.methods or m in args.methods]:
             count = min(args.batch, args.slow_batch) if method in SLOW else args.batch
             options = OPTIONS.get(method, {}) | ({"layer": LAYERS[name]} if "cam" in method else {})
-            explain = functools.partial(jv.attribute, images=images[:count], method=method, target=classes[:count], **options)
+            options |= {"images": images[:count], "method": method, "target": classes[:count], "precision": args.precision}
+            explain = functools.partial(jv.attribute, **options)
             calls = {
                 "jaxviz": lambda explain=explain: explain(model).maps,
                 "fast": lambda explain=explain: explain(fast).maps,
@@ -133,13 +134,13 @@ def main() -> None:
     parser.add_argument("--slow-batch", type=int, default=1, help=f"images of {', '.join(SLOW)}")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    measure.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="small images and one network")
     parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
     args = parser.parse_args()
     if args.quick:
         args.networks, args.batch, args.size, args.repeats = ["resnet18"], 2, 64, 1
-    measure.use_all_cores(args.devices)
+    measure.prepare(args.devices, args.precision)
     print(HEAD)
     found = [row for name in args.networks for row in rows(name, args)]
     measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine("captum", "grad-cam"))

@@ -39,9 +39,18 @@ HEAD = measure.header(
 
 
 def ours(
-    model: jv.Model, layers: list[str], photos: np.ndarray, start: np.ndarray, steps: int, rate: float, weight: float, name: str
+    model: jv.Model,
+    precision: str,
+    layers: list[str],
+    photos: np.ndarray,
+    start: np.ndarray,
+    steps: int,
+    rate: float,
+    weight: float,
+    name: str,
 ) -> Callable[[], np.ndarray]:
     options: dict[str, Any] = {"optimizer": getattr(optax, name), "learning_rate": rate, "steps": steps, "start": start}
+    options["precision"] = precision
     smooth = jv.regularizers.total_variation(weight)
     return lambda: jv.invert(model, photos, layers, regularizers=smooth, **options).images
 
@@ -57,7 +66,7 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
     start = random.uniform(0.4, 0.6, (size, size, 3)).astype(np.float32)
     same = (layers, photos, start, steps, RATES[args.optimizer], SMOOTH / size**2, args.optimizer)
     tools: dict[str, Callable[[], np.ndarray]] = {
-        "jaxviz": ours(model, *same),
+        "jaxviz": ours(model, args.precision, *same),
         "torch, best": rivals_inversion.batched(module, *same),
         "torch, best, compiled": rivals_inversion.batched(module, *same, compile=True),
         "torch, as written": rivals_inversion.eager(module, *same),
@@ -99,14 +108,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    measure.add_options(parser)
     parser.add_argument("--quick", action="store_true", help="two images and layers of a small network at 64 px, once")
     parser.add_argument("--out", type=Path, help="Markdown; the same numbers go to a .json beside it")
     args = parser.parse_args()
     if args.quick:
         args.networks, args.layers, args.images, args.size, args.steps = ["resnet18"], ["conv1", "maxpool"], [2], 64, 4
         args.repeats = 1
-    measure.use_all_cores(args.devices)
+    measure.prepare(args.devices, args.precision)
     print(HEAD)
     found = [row for name in args.networks for count in args.images for row in rows(name, count, args)]
     measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -64,12 +65,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_all_cores(devices: int | None = None) -> None:
-    """Give torch all cores as threads, and JAX one host device for each (or `devices`)."""
+def prepare(devices: int | None, precision: str) -> None:
+    """Give torch all cores as threads, and JAX one host device for each (or `devices`); torch computes in JAX's `precision`."""
     import torch
 
     torch.set_num_threads(cores())
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tensorfloat32"
     jax.config.update("jax_num_cpu_devices", devices or cores())
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what comparisons on any device have in common."""
+    parser.add_argument("--devices", type=int, help="host devices of jaxviz on CPU; one for each core unless given")
+    help = "of convolutions and products, in all tools but Lucent; the same on a CPU"
+    parser.add_argument("--precision", default="highest", choices=["highest", "tensorfloat32"], help=help)
 
 
 def machine(*packages: str) -> dict[str, Any]:

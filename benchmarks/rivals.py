@@ -25,6 +25,13 @@ def import_torchvision() -> Any:
     return torchvision
 
 
+def device() -> str:
+    """Return where torch computes: on a GPU where it finds one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def torch_network(name: str, seed: int = 0) -> Any:
     """Return torchvision's network with random weights, in evaluation mode, and no ReLU in place: hooks need that."""
     import torch
@@ -34,19 +41,20 @@ def torch_network(name: str, seed: int = 0) -> Any:
     for part in module.modules():
         if isinstance(part, torch.nn.ReLU):
             part.inplace = False
-    return module.eval()
+    return module.eval().to(device())
 
 
 def normalised(images: np.ndarray) -> Any:
     """Return images (N, H, W, 3) in [0, 1] as torch's normalised (N, 3, H, W)."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(((images - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2)))
+    channels_first = ((images - np.float32(MEAN)) / np.float32(STD)).transpose(0, 3, 1, 2)
+    return torch.from_numpy(np.ascontiguousarray(channels_first)).to(device())
 
 
 def nhwc(maps: Any) -> np.ndarray:
     """Return torch's (N, C, H, W) as NumPy (N, H, W, C), or (N, H, W) where C is 1."""
-    found = maps.detach().numpy().transpose(0, 2, 3, 1)
+    found = maps.detach().cpu().numpy().transpose(0, 2, 3, 1)
     return found[..., 0] if found.shape[-1] == 1 else found
 
 
@@ -60,7 +68,7 @@ def captum(module: Any, images: np.ndarray, classes: list[int], layer: str) -> d
     import torch
     from captum import attr
 
-    x, y, std = normalised(images), torch.tensor(classes), np.float32(STD)
+    x, y, std = normalised(images), torch.tensor(classes, device=device()), np.float32(STD)
     cam = attr.LayerGradCam(module, layer_of(module, layer))
     size = tuple(x.shape[2:])
 
@@ -136,12 +144,12 @@ def published(module: Any, images: np.ndarray, classes: list[int], layer: str) -
         random = torch.Generator().manual_seed(0)
         opened = (torch.rand(MASKS, grid, grid, generator=random) < 0.5).float()
         shifts = torch.stack([torch.randint(c, (MASKS,), generator=random) for c in cell], 1)
-        masks = torch.stack([mask(one, shift) for one, shift in zip(opened, shifts, strict=True)])
+        masks = torch.stack([mask(one, shift) for one, shift in zip(opened, shifts, strict=True)]).to(device())
         maps = []
         with torch.no_grad():
             for image, target in zip(x, classes, strict=True):
                 scores = torch.cat([module(image * part[:, None])[:, target] for part in masks.split(batch)])
                 maps.append(torch.einsum("s,shw->hw", scores, masks) / (MASKS * 0.5))
-        return torch.stack(maps).numpy()
+        return torch.stack(maps).cpu().numpy()
 
     return {"rise": rise}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import rivals
-from rivals_ascent import constants, cut, nchw, nhwc
+from rivals_ascent import compiled, constants, cut, nchw, nhwc
 
 Inversion = Callable[[], np.ndarray]
 
@@ -65,7 +65,7 @@ def batched(
     import torch
 
     networks = [cut(module, layer).requires_grad_(False).to(memory_format=torch.channels_last) for layer in layers]
-    networks = [torch.compile(below) if compile else below for below in networks]
+    networks = [compiled(below) if compile else below for below in networks]
     mean, std = constants()
 
     def invert(below: Any) -> np.ndarray:
