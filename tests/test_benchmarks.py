@@ -12,6 +12,8 @@ import pytest
 
 from tests.torch_reference import import_torchvision
 
+pytestmark = pytest.mark.once
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

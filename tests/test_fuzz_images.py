@@ -23,6 +23,8 @@ from jaxviz._errors import ImageError
 from tests.damage import damage
 from tests.tiny import random_images
 
+pytestmark = pytest.mark.once
+
 FRAGMENTS = [
     struct.pack(">I", 0),
     struct.pack(">I", 1),

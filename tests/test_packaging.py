@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 NAME = "resnet18-imagenette.safetensors"
 WEIGHTS = ROOT / "weights" / NAME

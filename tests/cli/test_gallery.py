@@ -15,6 +15,8 @@ from jaxviz import cli
 from jaxviz.cli._gallery import read_names
 from tests.tiny import random_images, tiny_model
 
+pytestmark = pytest.mark.once
+
 QUICK = ("--size", "16", "--steps", "2", "--transforms", "none", "--devices", "1")
 
 

@@ -13,8 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import jaxviz as jv
+
+pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20

@@ -17,6 +17,8 @@ import jaxviz as jv
 from jaxviz.engine import share
 from tests.tiny import tiny_model
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 TINY = """
 import sys

@@ -11,6 +11,8 @@ from jaxviz.models import is_normalised
 from tests.families.networks import SIZE, network
 from tests.tiny import tiny_model
 
+pytestmark = pytest.mark.once
+
 STEPS = 48
 # Family -> the layer, its units, what each reaches on the best of 500 photos of 64 pixels, and by the defaults in STEPS steps.
 FROZEN: dict[str, tuple[str, list[int], list[float], list[float]]] = {

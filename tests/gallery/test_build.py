@@ -25,6 +25,8 @@ from jaxviz.result import load_result
 from tests.gallery.conftest import EVIL, LAYERS, SETTINGS
 from tests.tiny import tiny_model
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "img", "input", "rect", "line", "image", "br", "circle", "path"}
 

@@ -12,6 +12,8 @@ from jaxviz.gallery._site import Layer, Site, Unit
 from tests.browser import Browser, outside
 from tests.gallery.conftest import EVIL
 
+pytestmark = pytest.mark.once
+
 CHURCH = "return jaxviz.found.data.words.indexOf('church')"
 
 

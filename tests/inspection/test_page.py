@@ -17,6 +17,8 @@ from jaxviz import ArgumentError, SaveError
 from jaxviz.inspection import Embeddings, _page, neighbours, write_page
 from tests.browser import Browser, outside
 
+pytestmark = pytest.mark.once
+
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
 
 

@@ -1,5 +1,7 @@
 """Seeded fuzz of damaged weight files: a typed error or the exact weights; never a crash, a hang or executed code.
 
+pytestmark = pytest.mark.once
+
 What can be promised depends on the format. A `.pth` zip has a CRC-32 for every record, and the `.safetensors` files that
 jaxviz writes carry one of their content: there the weights are exact, or it is an error. The old `.pth` stream and
 other people's `.safetensors` have no checksum, so a changed byte in the raw data, or in a stride, makes another valid
