@@ -33,7 +33,7 @@ LAYERS = {
     "resnet50": ("layer1", "layer3", "layer4"),
     "vgg16": ("features.9", "features.16", "features.30"),
 }
-RATE = 2.0  # of the mean of a channel, whose gradient is small; far above it, rounding decides between corners
+MOVE = 2e-3  # what the first step of the textbook form moves a pixel at most; far above it, rounding decides between corners
 SAMPLES, DIVERSITY = 4, 1.0  # of diverse images; the weight changes no speed
 HEAD = measure.header(
     "network", "layer", "units", "work", "tool", "s a step and image", "jaxviz is faster", "compile, s", "apart"
@@ -41,7 +41,7 @@ HEAD = measure.header(
 
 
 def textbook(
-    model: jv.Model, layer: str, units: range, start: np.ndarray, steps: int, precision: str
+    model: jv.Model, layer: str, units: range, start: np.ndarray, steps: int, rate: float, precision: str
 ) -> Callable[[], np.ndarray]:
     options: dict[str, Any] = {"param": jv.param.pixel, "optimizer": optax.sgd, "transforms": (), "ops": jv.ops.EXACT}
     options["precision"] = precision
@@ -49,7 +49,7 @@ def textbook(
     def run() -> np.ndarray:
         wanted = jv.channel(layer, units)
         return jv.visualize(
-            model, wanted, learning_rate=RATE, steps=steps, size=start.shape[:2], start=start, **options
+            model, wanted, learning_rate=rate, steps=steps, size=start.shape[:2], start=start, **options
         ).images[:, 0]
 
     return run
@@ -61,11 +61,13 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
     model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
     units, size, steps = range(count), args.size, args.steps
     start = np.random.default_rng(0).uniform(0.4, 0.6, (size, size, 3)).astype(np.float32)
-    same = (module, layer, units, start, steps, RATE)
+    slope = jv.attribution.saliency(model, start[None], jv.channel(layer, units)).maps
+    rate = MOVE / float(np.abs(slope).max())
+    same = (module, layer, units, start, steps, rate)
     work: dict[str, dict[str, Callable[[], np.ndarray]]] = {
         "textbook": {
-            "jaxviz": textbook(model.fast(), layer, units, start, steps, args.precision),
-            "jaxviz, direct sums": textbook(model, layer, units, start, steps, args.precision),
+            "jaxviz": textbook(model.fast(), layer, units, start, steps, rate, args.precision),
+            "jaxviz, direct sums": textbook(model, layer, units, start, steps, rate, args.precision),
             "torch, best": rivals_ascent.batched(*same),
             "torch, best, compiled": rivals_ascent.batched(*same, compile=True),
             "torch.func.vmap": rivals_ascent.vmapped(*same),
