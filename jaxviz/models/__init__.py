@@ -23,6 +23,7 @@ from jaxviz.models._taps import calls_through_ops as calls_through_ops
 from jaxviz.models._taps import captured as captured
 from jaxviz.models._taps import forward as forward
 from jaxviz.models._taps import is_normalised as is_normalised
+from jaxviz.models._taps import layer_shape as layer_shape
 from jaxviz.models._taps import no_tap as no_tap
 from jaxviz.models._taps import normalised as normalised
 from jaxviz.models._taps import perturbed as perturbed

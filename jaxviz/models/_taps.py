@@ -99,18 +99,29 @@ def run(graphdef: Any, state: Any, x: Array, tap: Tap, ops: Ops) -> Array:
 
 def calls_through_ops(model: Model) -> bool:
     """Say whether the network takes its operations from an `ops` table, so that a rule can replace one of them."""
-    if isinstance(model.graphdef, Function):
-        return False
-    return takes(jax.eval_shape(lambda state: nnx.merge(model.graphdef, state), model.state), "ops")
+    return not isinstance(model.graphdef, Function) and _calls_through_ops(model.graphdef, *_signature(model.state))
+
+
+@functools.lru_cache(maxsize=256)
+def _calls_through_ops(graphdef: Any, treedef: Any, avals: tuple) -> bool:
+    return takes(jax.eval_shape(lambda state: nnx.merge(graphdef, state), _abstract(treedef, avals)), "ops")
+
+
+def _signature(state: Any) -> tuple[Any, tuple]:
+    """Return what a network's structure depends on: the structure of its weights, and their shapes and types."""
+    leaves, treedef = jax.tree.flatten(state)
+    return treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def _abstract(treedef: Any, avals: tuple) -> Any:
+    return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
 
 
 def is_normalised(model: Model) -> bool | None:
     """Say whether the network has batch normalisation; None where it does not take its operations from an `ops` table."""
     if not calls_through_ops(model):
         return None
-    leaves, treedef = jax.tree.flatten(model.state)
-    avals = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return _is_normalised(model.graphdef, treedef, avals, (1, *model.input_size, model.in_channels))
+    return _is_normalised(model.graphdef, *_signature(model.state), (1, *model.input_size, model.in_channels))
 
 
 @functools.lru_cache(maxsize=256)
@@ -121,17 +132,15 @@ def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, 
         seen.append(x)
         return EXACT.batch_norm(x, *arguments, **options)
 
-    state = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
     ops = dataclasses.replace(EXACT, batch_norm=batch_norm)
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), state, jax.ShapeDtypeStruct(shape, "float32"))
+    images = jax.ShapeDtypeStruct(shape, "float32")
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), _abstract(treedef, avals), images)
     return bool(seen)
 
 
 def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
-    leaves, treedef = jax.tree.flatten(model.state)
-    avals = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-    return _nodes(model.graphdef, treedef, avals, (1, *size, model.in_channels))
+    return _nodes(model.graphdef, *_signature(model.state), (1, *size, model.in_channels))
 
 
 @functools.lru_cache(maxsize=256)
@@ -142,9 +151,15 @@ def _nodes(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, ...]) ->
         found.append(Node(name, value.shape[1:]))
         return value
 
-    state = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), state, jax.ShapeDtypeStruct(shape, "float32"))
+    images = jax.ShapeDtypeStruct(shape, "float32")
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), _abstract(treedef, avals), images)
     return tuple(found)
+
+
+def layer_shape(model: Model, name: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of a layer's value for one image of this size (H, W): (h, w, C) or (C,)."""
+    known = {node.name: node.shape for node in nodes(model, size)}
+    return known[resolve(name, list(known))]
 
 
 def resolve(name: str, names: Sequence[str]) -> str:

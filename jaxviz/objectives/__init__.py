@@ -37,7 +37,6 @@ from jaxviz.objectives._style import style as style
 from jaxviz.objectives._units import channel as channel
 from jaxviz.objectives._units import function as function
 from jaxviz.objectives._units import layer as layer
-from jaxviz.objectives._units import layer_shape as layer_shape
 from jaxviz.objectives._units import logit as logit
 from jaxviz.objectives._units import neuron as neuron
 from jaxviz.objectives._units import work_ids as work_ids

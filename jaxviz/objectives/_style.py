@@ -7,10 +7,10 @@ import numpy as np
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
-from jaxviz.models import Model
+from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
 from jaxviz.objectives._match import NO_IDS, as_images, numbered
-from jaxviz.objectives._units import LayerObjective, layer_shape
+from jaxviz.objectives._units import LayerObjective
 
 
 @pytree

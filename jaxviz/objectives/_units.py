@@ -14,7 +14,7 @@ import numpy as np
 from jaxviz._errors import ArgumentError, UnitError
 from jaxviz._static import as_static
 from jaxviz._types import Array, ArrayLike
-from jaxviz.models import Model, activations
+from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, count, leaf, pytree, static
 
 Units: TypeAlias = int | str | Iterable[int] | Iterable[str] | ArrayLike | None
@@ -216,12 +216,6 @@ def function(fn: Callable[[Activations, Array], Array]) -> Objective:
     >>> jaxviz.visualize(model, contrast)
     """
     return Function(as_static(fn))
-
-
-def layer_shape(model: Model, name: str, size: tuple[int, int]) -> tuple[int, ...]:
-    """Return the shape of a layer's activation for one image, (h, w, C) or (C,)."""
-    images = jax.ShapeDtypeStruct((1, *size, len(model.mean)), jnp.float32)
-    return jax.eval_shape(lambda m, x: activations(m, x, (name,)), model.bare(), images)[name].shape[1:]
 
 
 def work_ids(objective: Objective, model: Model) -> np.ndarray:

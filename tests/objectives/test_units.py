@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz.objectives import as_objective, layer_shape, work_ids
+from jaxviz.models import layer_shape
+from jaxviz.objectives import as_objective, work_ids
 from tests.contracts import check_all
 from tests.tiny import random_images, tiny_model
 
