@@ -48,7 +48,7 @@ _TILE, _POINTS = _OUTPUTS.shape
 
 # Where it was measured to be faster than the direct sum (2 cores with AVX-512, batches of 2 to 8).
 _LEAST_CHANNELS = 64
-_SIDES = range(4, 113)
+_SIDES = range(4, 129)
 
 
 @pytree
