@@ -97,8 +97,11 @@ def _gradient_on_cpu(g: Array, kernel: Array, *, geometry: Geometry, size: Pair)
     return turned_conv(g, lax.optimization_barrier(turned(kernel, groups)), geometry, size)
 
 
-def turned(kernel: Array, groups: int = 1) -> Array:
-    """Return a kernel (kh, kw, C / groups, K) as its gradient needs it: turned by half a circle, (kh, kw, K / groups, C)."""
+def turned(kernel: Any, groups: int = 1) -> Any:
+    """Return a kernel (kh, kw, C / groups, K) as its gradient needs it: turned by half a circle, (kh, kw, K / groups, C).
+
+    Of NumPy's array one of NumPy's, of JAX's one of JAX's.
+    """
     kh, kw, c, k = kernel.shape
     parts = kernel[::-1, ::-1].reshape(kh, kw, c, groups, k // groups)
     return parts.transpose(0, 1, 4, 3, 2).reshape(kh, kw, k // groups, groups * c)

@@ -73,16 +73,16 @@ def plain(kernel: Array | PreparedKernel) -> Array:
 
 def prepare_kernel(kernel: Array, *, stride: Pair, dilation: Pair, groups: int) -> PreparedKernel:
     """Return a kernel (kh, kw, C / groups, K) with all that `prepared_conv` needs of it."""
-    back = turned(kernel, groups)
+    given = np.asarray(kernel)  # all in NumPy: XLA would compile every operation for every shape of kernel
+    back = np.ascontiguousarray(turned(given, groups))
     straight = stride == dilation == (1, 1) and groups == 1
     if not straight or kernel.shape[:2] != (3, 3) or min(kernel.shape[2:]) < _LEAST_CHANNELS:
-        return PreparedKernel(kernel, back, None, None)
-    return PreparedKernel(kernel, back, _transformed(kernel), _transformed(back))
+        return PreparedKernel(kernel, jnp.asarray(back), None, None)
+    return PreparedKernel(kernel, jnp.asarray(back), _transformed(given), _transformed(back))
 
 
-def _transformed(kernel: Array) -> Array:
-    # In NumPy: a product of this shape would be compiled for every shape of kernel, and takes XLA longer.
-    both, rows = np.kron(_WEIGHTS, _WEIGHTS).astype(kernel.dtype), np.asarray(kernel).reshape(9, -1)
+def _transformed(kernel: np.ndarray) -> Array:
+    both, rows = np.kron(_WEIGHTS, _WEIGHTS).astype(kernel.dtype), kernel.reshape(9, -1)
     return jnp.asarray((both @ rows).reshape(len(both), *kernel.shape[2:]))
 
 
