@@ -82,16 +82,23 @@ def test_equals_captum(name: str, head: int | None) -> None:
     np.testing.assert_allclose(ours.delta, delta, atol=0.01 * np.abs(ours.scores).max())
 
 
+def mean_pool(x: jax.Array, *, window: tuple[int, int], stride: tuple[int, int], padding) -> jax.Array:
+    sides = (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0))
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, *sides) / np.prod(window)
+
+
 @pytest.mark.parametrize(("name", "head"), NETWORKS)
 def test_equals_captum_step_by_step_where_no_gradient_jumps(name: str, head: int | None) -> None:
-    """50 steps of every image at 64 px, with a softplus for every ReLU in both: no step meets a kink within rounding."""
+    """50 steps at 64 px, with softplus for ReLU and average for max pooling in both: no step meets a kink within rounding."""
     torch = pytest.importorskip("torch")
     module, model = pair(name, head)
     smooth = copy.deepcopy(module)
     for path, part in module.named_modules():
         if isinstance(part, torch.nn.ReLU):
             smooth.set_submodule(path, torch.nn.Softplus())
-    network, softened = model.module(), dataclasses.replace(EXACT, relu=jax.nn.softplus)
+        if isinstance(part, torch.nn.MaxPool2d):
+            smooth.set_submodule(path, torch.nn.AvgPool2d(part.kernel_size, part.stride, part.padding))
+    network, softened = model.module(), dataclasses.replace(EXACT, relu=jax.nn.softplus, max_pool=mean_pool)
     ours = from_function(lambda images: network((images - model.mean) / model.std, ops=softened))
     x, options = images(2, 64, 64, 3), {"steps": 50, "baseline": tuple(np.asarray(model.mean))}
     assert_close(np.asarray(ours(x)), smooth(normalised(x)).detach().numpy())
