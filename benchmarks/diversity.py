@@ -38,18 +38,19 @@ def heights(model: jv.Model, groups: np.ndarray, layer: str, units: np.ndarray) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layer", default="layer3")
-    parser.add_argument("--units", type=int, default=8, help="drawn with a fixed seed")
+    parser.add_argument("--units", type=int, default=8, help="how many, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--weight", type=float, default=0.6)
-    parser.add_argument("--floor", type=float, default=0.85)
+    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--weight", type=float, default=1.6)
+    parser.add_argument("--floor", type=float, default=0.9)
     arguments = parser.parse_args()
 
     jax.config.update("jax_num_cpu_devices", 2)
     model = jv.load()
     layer = arguments.layer
-    units = np.sort(np.random.default_rng(0).choice(model.layers()[layer].channels, arguments.units, replace=False))
+    units = np.sort(np.random.default_rng(arguments.seed).choice(model.layers()[layer].channels, arguments.units, replace=False))
     plain = jv.channel(layer, units)
     options = {"samples": arguments.samples, "size": arguments.size, "steps": arguments.steps}
     before = jv.visualize(model, plain, **options).images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -107,6 +108,23 @@ def test_diverse_is_the_formula():
         jv.diverse(jv.channel("a", 0), "a", floor=2)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5, 8), (3, 1, 2, 40)])  # the second takes the way by positions
+def test_diverse_pushes_a_sample_by_its_own_term_alone(shape):
+    act = RNG.uniform(0.1, 1, shape).astype(np.float32)
+    act[1, ..., 0] = 0  # silent: its score is 0, and the other two must not move it
+    objective = jv.diverse(jv.channel("relu", 0), "relu", weight=0.7, floor=0)
+    got = np.asarray(jax.grad(lambda a: objective({"relu": a}, jnp.zeros((3, 8, 8, 3))).sum())(act))
+    np.testing.assert_array_equal(got[1, ..., 1:], 0)
+
+    def alone(a, i):
+        likeness = jv.diversity("relu")({"relu": jnp.asarray(act).at[i].set(a)}, None)[i] / 2
+        return a[..., 0].mean() - 0.7 * act[i, ..., 0].mean() * likeness * min(1, act[i, ..., 0].mean() / max(heights) / 0.1)
+
+    heights = act[..., 0].mean((1, 2))
+    for i in (0, 2):
+        np.testing.assert_allclose(got[i], jax.grad(alone)(jnp.asarray(act[i]), i), rtol=1e-4, atol=1e-6)
+
+
 def test_diverse_samples_differ_more_and_keep_their_scores():
     options = {"samples": 4, "size": 16, "steps": 60, "transforms": (), "learning_rate": 0.05}
     plain = jv.visualize(tiny_model(), jv.channel("relu_1", [1, 4, 7]), **options)
@@ -129,7 +147,7 @@ def test_diverse_samples_differ_more_and_keep_their_scores():
 def test_diverse_on_the_bundled_network():
     """The mean pairwise Gram cosine of four samples falls by a quarter; each keeps 80 % of what it scores alone."""
     model, units = jv.load(), [19, 128]
-    options = {"samples": 4, "size": 64, "steps": 64, "mesh": jv.make_mesh(2)}
+    options = {"samples": 4, "size": 64, "mesh": jv.make_mesh(2)}
     plain = jv.channel("layer3", units)
     alike, kept = [], []
     for objective in (plain, jv.diverse(plain, "layer3")):
