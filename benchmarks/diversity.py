@@ -3,7 +3,7 @@
 Alike: the mean pairwise cosine of the samples' Gram matrices at the unit's layer. Kept: a sample's activation over that of the
 same sample, from the same start, made without diversity. The aim: alike falls by a quarter, and every sample keeps 80 %.
 
-    python benchmarks/diversity.py --layer layer3 --units 8
+    python benchmarks/diversity.py --layer layer3 --units 16
 """
 
 from __future__ import annotations
@@ -38,23 +38,26 @@ def heights(model: jv.Model, groups: np.ndarray, layer: str, units: np.ndarray) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layer", default="layer3")
-    parser.add_argument("--units", type=int, default=8, help="how many, drawn at random")
+    parser.add_argument("--units", type=int, default=16, help="how many, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--weight", type=float, default=1.6)
-    parser.add_argument("--floor", type=float, default=0.9)
+    parser.add_argument("--weight", type=float, default=3.5)
+    parser.add_argument("--floor", type=float, default=0.94)
+    parser.add_argument("--enough", type=float, default=0.55)
     arguments = parser.parse_args()
 
     jax.config.update("jax_num_cpu_devices", 2)
     model = jv.load()
     layer = arguments.layer
-    units = np.sort(np.random.default_rng(arguments.seed).choice(model.layers()[layer].channels, arguments.units, replace=False))
+    random = np.random.default_rng(arguments.seed)
+    units = np.sort(random.choice(model.layers()[layer].channels, arguments.units, replace=False))
     plain = jv.channel(layer, units)
     options = {"samples": arguments.samples, "size": arguments.size, "steps": arguments.steps}
     before = jv.visualize(model, plain, **options).images
-    after = jv.visualize(model, jv.diverse(plain, layer, weight=arguments.weight, floor=arguments.floor), **options).images
+    apart = jv.diverse(plain, layer, weight=arguments.weight, floor=arguments.floor, enough=arguments.enough)
+    after = jv.visualize(model, apart, **options).images
     same, less = alike(model, before, layer), alike(model, after, layer)
     kept = heights(model, after, layer, units) / heights(model, before, layer, units)
     print(f"| {layer} | alike | with diversity | fall | least kept |\n| --- | --- | --- | --- | --- |")

@@ -97,11 +97,12 @@ def test_diverse_is_the_formula():
     rng = np.random.default_rng(3)
     act = rng.uniform(0.1, 1, (4, 3, 2, 5)).astype(np.float32)
     score = np.array([2.0, 1.9, 1.66, 1.0], np.float32)  # of the best: 1, 0.95, 0.83, 0.5
-    objective = jv.diverse(jv.function(lambda acts, images: acts["score"]), "a", weight=0.5, floor=0.78)
+    objective = jv.diverse(jv.function(lambda acts, images: acts["score"]), "a", weight=0.5, floor=0.78, enough=0.6)
     found = objective({"a": act, "score": score}, np.zeros((4, 8, 8, 3), np.float32))
     likeness = jv.diversity("a")({"a": act}, np.zeros((4, 8, 8, 3), np.float32)) / 3
     push = np.array([1, 1, 0.5, 0])
-    np.testing.assert_allclose(found, score - 0.5 * score * push * np.asarray(likeness), rtol=1e-5)
+    np.testing.assert_allclose(found, score - 0.5 * score * push * np.maximum(likeness - 0.6, 0), rtol=1e-5)
+    assert (np.asarray(likeness) > 0.6).any()
     with pytest.raises(jv.ArgumentError, match="objective"):
         jv.diverse("layer3:7", "layer3")  # type: ignore[arg-type]
     with pytest.raises(jv.ArgumentError, match="floor"):
@@ -112,7 +113,7 @@ def test_diverse_is_the_formula():
 def test_diverse_pushes_a_sample_by_its_own_term_alone(shape):
     act = RNG.uniform(0.1, 1, shape).astype(np.float32)
     act[1, ..., 0] = 0  # silent: its score is 0, and the other two must not move it
-    objective = jv.diverse(jv.channel("relu", 0), "relu", weight=0.7, floor=0)
+    objective = jv.diverse(jv.channel("relu", 0), "relu", weight=0.7, floor=0, enough=0)
     got = np.asarray(jax.grad(lambda a: objective({"relu": a}, jnp.zeros((3, 8, 8, 3))).sum())(act))
     np.testing.assert_array_equal(got[1, ..., 1:], 0)
 
@@ -147,7 +148,7 @@ def test_diverse_samples_differ_more_and_keep_their_scores():
 def test_diverse_on_the_bundled_network():
     """The mean pairwise Gram cosine of four samples falls by a quarter; each keeps 80 % of what it scores alone."""
     model, units = jv.load(), [19, 128]
-    options = {"samples": 4, "size": 64, "mesh": jv.make_mesh(2)}
+    options = {"samples": 4, "size": 64, "steps": 128, "mesh": jv.make_mesh(2)}
     plain = jv.channel("layer3", units)
     alike, kept = [], []
     for objective in (plain, jv.diverse(plain, "layer3")):
