@@ -12,13 +12,14 @@ from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision
 
 
-def test_drop_and_increase_are_pgcs() -> None:
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_drop_and_increase_are_pgcs(name: str) -> None:
     pytest.importorskip("torch")
     import_torchvision()
     pytest.importorskip("pytorch_grad_cam")
     from pytorch_grad_cam.metrics.cam_mult_image import DropInConfidence, IncreaseInConfidence
 
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x, maps = images(4, 48, 48, 3), random_images(4, 48, 48, seed=1)
     order = np.argsort(-np.asarray(model(x)), axis=1)
     classes = order[np.arange(4), [0, 1, 0, 1]]  # those that are likely at all, the first or the second of an image

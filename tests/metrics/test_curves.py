@@ -21,11 +21,13 @@ def torch_scores(module, x: np.ndarray, classes, softmax: bool) -> np.ndarray:
         return (out.softmax(1) if softmax else out).numpy()[np.arange(len(x)), classes]
 
 
-@pytest.mark.parametrize(("inserting", "softmax"), [(False, True), (True, False)])
-def test_curves_are_those_of_a_loop(inserting: bool, softmax: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "inserting", "softmax"), [("vgg11", False, True), ("vgg11", True, False), ("resnet50", False, True)]
+)
+def test_curves_are_those_of_a_loop(name: str, inserting: bool, softmax: bool) -> None:
     """torch-cam's definition: a stable order, highest first, steps of ceil(P / 20), trapezoid against the true fractions."""
     pytest.importorskip("torch")
-    module, model = pair("vgg11", head=64)
+    module, model = pair(name, 64 if name == "vgg11" else None)
     x, maps = images(2, 40, 40, 3), np.round(np.random.default_rng(1).normal(size=(2, 40, 40)), 1).astype(np.float32)
     classes = np.asarray(model(x)).argmax(1)
     total, step = 40 * 40, -(-40 * 40 // 20)
