@@ -108,14 +108,14 @@ def diverse(objective: Objective, layer: str, *, weight: float = 3.5, floor: flo
     `score - weight * score * push * max(likeness - enough, 0)`: the likeness is a sample's mean Gram cosine with the others
     (`diversity` over S - 1), in units of its own score, so that one weight serves units of any height. Samples that differ
     enough are not pushed on. Nor is a sample whose score falls below `floor` of the best one's; from there the push grows, to
-    its whole over `0.1`. The score and the push as factors have no gradient: nothing is gained by scoring less. Nor have the other
-    samples in the likeness: each is pushed by its own term alone, and one that scores nothing yet is left to find its unit.
-    Subtracting `diversity` itself lets single samples pay for all.
+    its whole over `0.1`. The score and the push as factors have no gradient: nothing is gained by scoring less. Nor have the
+    other samples in the likeness: each is pushed by its own term alone, and one that scores nothing yet is left to find its
+    unit. Subtracting `diversity` itself lets single samples pay for all.
 
     On the sixteen units of the bundled network's `layer3` on which the defaults were chosen (four samples, 64 pixels), samples
     are 29 % less alike, and each keeps 81 % or more of what it scores without; in another draw of sixteen
-    (`benchmarks/diversity.py`) they are 24 % less alike, and one sample in 64 keeps 77 %, all others 80 % or more.
-    A higher weight, or a lower floor or `enough`, makes them differ more, and lose more.
+    (`benchmarks/diversity.py`) they are 24 % less alike, and one sample in 64 keeps 77 %, all others 80 % or more. A higher
+    weight, or a lower floor or `enough`, makes them differ more, and lose more.
 
     Args:
         objective: what every sample is to excite.
