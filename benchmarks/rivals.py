@@ -13,14 +13,13 @@ STEPS, SAMPLES, MASKS = 20, 10, 256  # of integrated gradients, SmoothGrad and R
 
 def import_torchvision() -> Any:
     """Import torchvision; beside a CPU build of torch its wheel lacks two operators, so declare them first."""
-    import torch
-
     try:
         import torchvision
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torch import library
+
+        for name in ("nms", "qnms"):
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
     return torchvision
 

@@ -7,12 +7,13 @@ import pytest
 
 def import_torchvision():
     """Import torchvision; beside a CPU build of torch its PyPI wheel lacks two operators, so declare them first."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     try:
         import torchvision
     except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torch import library
+
+        for name in ("nms", "qnms"):
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
     return torchvision

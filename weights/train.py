@@ -90,9 +90,10 @@ def network(num_classes: int = len(CLASSES)) -> torch.nn.Module:
     try:
         import torchvision
     except RuntimeError:  # a PyPI torchvision beside a CPU build of torch misses two operators; declared, it imports
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torch import library
+
+        for name in ("nms", "qnms"):
+            library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
     model = torchvision.models.resnet18(num_classes=num_classes, zero_init_residual=True)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
