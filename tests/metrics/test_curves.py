@@ -22,12 +22,13 @@ def torch_scores(module, x: np.ndarray, classes, softmax: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("name", "inserting", "softmax"), [("vgg11", False, True), ("vgg11", True, False), ("resnet50", False, True)]
+    ("name", "head", "inserting", "softmax"),
+    [("vgg11", 64, False, True), ("vgg11", 64, True, False), ("resnet50", None, False, True)],
 )
-def test_curves_are_those_of_a_loop(name: str, inserting: bool, softmax: bool) -> None:
+def test_curves_are_those_of_a_loop(name: str, head: int | None, inserting: bool, softmax: bool) -> None:
     """torch-cam's definition: a stable order, highest first, steps of ceil(P / 20), trapezoid against the true fractions."""
     pytest.importorskip("torch")
-    module, model = pair(name, 64 if name == "vgg11" else None)
+    module, model = pair(name, head)
     x, maps = images(2, 40, 40, 3), np.round(np.random.default_rng(1).normal(size=(2, 40, 40)), 1).astype(np.float32)
     classes = np.asarray(model(x)).argmax(1)
     total, step = 40 * 40, -(-40 * 40 // 20)

@@ -16,20 +16,19 @@ from tests.models.reference import STD
 from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision
 
-HEADS = {"vgg11": 64, "vgg16_bn": 64, "resnet50": None}
-
 
 @pytest.mark.parametrize(
-    ("name", "normalise", "multiplied"), [("vgg11", False, False), ("vgg11", True, True), ("resnet50", False, False)]
+    ("name", "head", "normalise", "multiplied"),
+    [("vgg11", 64, False, False), ("vgg11", 64, True, True), ("resnet50", None, False, False)],
 )
-def test_infidelity_is_captums(name: str, normalise: bool, multiplied: bool) -> None:
+def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, multiplied: bool) -> None:
     torch = pytest.importorskip("torch")
     import_torchvision()
     pytest.importorskip("captum")
     from captum.attr import InputXGradient, Saliency
     from captum.metrics import infidelity, infidelity_perturb_func_decorator
 
-    module, model = pair(name, HEADS[name])
+    module, model = pair(name, head)
     x, classes = images(2, 40, 40, 3), [3, 7]
     taken = np.random.default_rng(3).normal(size=(6, 2, 40, 40, 3)).astype(np.float32) * 0.05
     # Captum asks for all samples of the first image, then of the second.
@@ -49,15 +48,15 @@ def test_infidelity_is_captums(name: str, normalise: bool, multiplied: bool) -> 
     assert_close(found, expected.numpy(), tolerance=1e-3 if normalise else 1e-4)
 
 
-@pytest.mark.parametrize("name", ["vgg16_bn", "resnet50"])
-def test_max_sensitivity_is_captums(name: str) -> None:
+@pytest.mark.parametrize(("name", "head"), [("vgg16_bn", 64), ("resnet50", None)])
+def test_max_sensitivity_is_captums(name: str, head: int | None) -> None:
     torch = pytest.importorskip("torch")
     import_torchvision()
     pytest.importorskip("captum")
     from captum.attr import Saliency
     from captum.metrics import sensitivity_max
 
-    module, model = pair(name, HEADS[name])
+    module, model = pair(name, head)
     x, classes = images(2, 40, 40, 3), [3, 7]
     std = torch.tensor(STD)[None, :, None, None]
     near = np.asarray(nearby(jnp.asarray(x), np.zeros(2, np.int32), leaf(0.02, "radius"), leaf(5, "seed", dtype=np.int32), 4))

@@ -71,8 +71,8 @@ def test_impute_does_not_look_at_its_neighbours() -> None:
     assert not together[2].any()
 
 
-@pytest.mark.parametrize("name", ["vgg11", "resnet50"])
-def test_road_is_pgcs(name: str) -> None:
+@pytest.mark.parametrize(("name", "head"), [("vgg11", 64), ("resnet50", None)])
+def test_road_is_pgcs(name: str, head: int | None) -> None:
     pytest.importorskip("torch")
     import_torchvision()
     pytest.importorskip("pytorch_grad_cam")
@@ -83,7 +83,7 @@ def test_road_is_pgcs(name: str) -> None:
     )
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-    module, model = pair(name, 64 if name == "vgg11" else None)
+    module, model = pair(name, head)
     x, shares, classes = images(2, 45, 45, 3), (0.25, 0.6, 0.9), [3, 7]
     ndimage = pytest.importorskip("scipy.ndimage")
     maps = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=(2, 45, 45)), (0, 4, 4)).astype(np.float32)
