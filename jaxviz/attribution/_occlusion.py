@@ -1,11 +1,11 @@
 """What the score loses when a part of the image is covered: sliding windows, or parts that a mask names.
 
-Each covered image is one forward pass, for all targets. Only scores leave the device; maps are put together from them.
+Each covered image is one forward pass, for all targets, of which only what the part changes is computed anew. Only scores
+leave the device; maps are put together from them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Unpack
 
@@ -14,68 +14,15 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError
-from jaxviz._static import pytree
-from jaxviz._types import Array, ArrayLike
+from jaxviz._types import ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
+from jaxviz.attribution._covered import Groups, Windows, covered
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import apart, evaluate, repeated, together
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 
 Extent = int | Sequence[int]  # of height and width, or (height, width, channels)
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Masks of windows on a grid, the last of a row cut at the edge: made on the device from where each window begins."""
-
-    window: Array  # int32 (3,): height, width, channels
-    stride: Array
-    grid: Array  # int32 (3,): windows along each
-
-    def masks(self, items: dict[str, Any], numbers: Array) -> Array:
-        """Return which values the windows cover, bool (s, 1, H, W, C) or, for all channels, (s, 1, H, W, 1)."""
-        _, h, w, c = items["images"].shape
-        row, rest = jnp.divmod(numbers, self.grid[1] * self.grid[2])
-        column, channel = jnp.divmod(rest, self.grid[2])
-        inside = []
-        for axis, (at, length) in enumerate(((row, h), (column, w), (channel, c))):
-            place, begin = jnp.arange(length), (at * self.stride[axis])[:, None]
-            inside.append((place >= begin) & (place < begin + self.window[axis]))
-        rows, columns, channels = inside
-        return (rows[:, :, None, None] & columns[:, None, :, None] & channels[:, None, None, :])[:, None]
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Groups:
-    """Masks of the groups of an image's values: `items["groups"]` int32 (n, H, W, 1 or C) numbers them."""
-
-    def masks(self, items: dict[str, Any], numbers: Array) -> Array:
-        """Return which values belong to a group, bool (s, n, H, W, 1 or C)."""
-        return items["groups"][None] == numbers[:, None, None, None, None]
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Covered:
-    """Scores and predicted classes of images with a part covered by the baseline: a program of the engine."""
-
-    model: Model
-    target: Target
-    parts: Windows | Groups
-
-    def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        return evaluate(self.model, self.target, items["images"], items["index"])
-
-    def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array) -> dict[str, Any]:
-        s = len(numbers)
-        seen = jnp.where(self.parts.masks(items, numbers), items["baseline"][None], items["images"][None])
-        found = evaluate(self.model, self.target, together(seen), repeated(fixed["index"], s))
-        told = {"scores": found["scores"], "predicted": found["predicted"]}
-        return {name: None if x is None else jnp.swapaxes(apart(x, s), 0, 1) for name, x in told.items()}
 
 
 def occlusion(
@@ -92,7 +39,8 @@ def occlusion(
 
     Windows begin every `stride` pixels, ceil((side - window) / stride) + 1 along a side; the last is cut at the edge. A pixel's
     value is the mean of score - score when covered over the windows that cover it, as in Captum's `Occlusion` with windows over
-    all channels. One forward pass a window; other windows, strides and baselines compile nothing new.
+    all channels. One forward pass a window, of which only what the window changes is computed: the lower maps around a small one
+    stay as they were. Other strides and baselines compile nothing new, nor do windows of nearly the same size.
 
     Args:
         model: any network or function.
@@ -123,7 +71,8 @@ def occlusion(
     made, index = as_target(model, target, images)
     parts = Windows(*(jnp.asarray(x, jnp.int32) for x in (extent, step, grid)))
     items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index}
-    found, told = engine.map_steps(Covered(model.bare(), made, parts), items, int(np.prod(grid)), **run)
+    program = covered(model, made, parts, (extent[0], extent[1]), (size[0], size[1]))
+    found, told = engine.map_steps(program, items, int(np.prod(grid)), **run)
     shape = grid if by_channel else grid[:2]
     lost = _lost(found, told).reshape(*found["scores"].shape, *grid)
     covers = [_covers(*axis) for axis in zip(size, extent, step, grid, strict=True)]
@@ -155,7 +104,7 @@ def feature_ablation(
     """Return how much of the score each part of the image takes away when the baseline stands in its place.
 
     The parts are those of `mask`: superpixels, a segmentation, objects. Every value of a part gets the part's score, as in
-    Captum's `FeatureAblation`. One forward pass a part.
+    Captum's `FeatureAblation`. One forward pass a part, of which only what may change is computed.
 
     Args:
         model: any network or function.
@@ -178,8 +127,11 @@ def feature_ablation(
     mask = _board(images.shape[1], images.shape[2]) if mask is None else np.asarray(mask)
     groups, count, by_channel = _groups(mask, tuple(images.shape))
     made, index = as_target(model, target, images)
-    items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index, "groups": groups}
-    found, told = engine.map_steps(Covered(model.bare(), made, Groups()), items, count, **run)
+    corners, largest = _boxes(groups, count)
+    items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index}
+    items |= {"groups": groups, "corners": corners}
+    program = covered(model, made, Groups(), largest, (images.shape[1], images.shape[2]))
+    found, told = engine.map_steps(program, items, count, **run)
     lost, flat = _lost(found, told), groups.reshape(len(groups), 1, -1)
     values = np.take_along_axis(lost, np.broadcast_to(flat, (*lost.shape[:2], flat.shape[2])), axis=-1)
     found["maps"] = values.reshape(*lost.shape[:2], *groups.shape[1 : 4 if by_channel else 3]).astype(np.float32)
@@ -260,3 +212,16 @@ def _groups(mask: ArrayLike, shape: tuple[int, ...]) -> tuple[np.ndarray, int, b
     numbers = numbers.reshape(given.shape).astype(np.int32)
     numbers = numbers if with_channels else numbers[..., None]
     return np.broadcast_to(numbers, (n, h, w, c if with_channels else 1)), len(names), with_channels
+
+
+def _boxes(groups: np.ndarray, count: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return where the groups of an image begin, int32 (n, count, 2), and the height and width of the largest."""
+    n, h, w, _ = groups.shape
+    first, last = np.full((2, n, count), max(h, w)), np.zeros((2, n, count), int)
+    images = np.arange(n)[:, None, None, None]
+    for axis, place in enumerate((np.arange(h)[:, None, None], np.arange(w)[:, None])):
+        where = np.broadcast_arrays(images, groups, place)
+        np.minimum.at(first[axis], (where[0], where[1]), where[2])
+        np.maximum.at(last[axis], (where[0], where[1]), where[2])
+    heights, widths = last - first + 1  # below 1 for a group that an image does not have
+    return np.moveaxis(first, 0, -1).astype(np.int32), (max(1, int(heights.max())), max(1, int(widths.max())))

@@ -76,7 +76,11 @@ def evaluate(model: Model, target: Target, images: Array, index: Array | None) -
     `predicted` int32 (n,) is the class with the highest logit; None where the scores need no logits, so that the network can
     stop where they are known.
     """
-    acts = activations(model, images, target.layers())
+    return judged(target, activations(model, images, target.layers()), images, index)
+
+
+def judged(target: Target, acts: dict[str, Array], images: Array, index: Array | None) -> dict[str, Array | None]:
+    """Return what `evaluate` does, where the values of the target's layers are known."""
     chosen = target.choose(acts, index)
     logits = acts.get("output")
     predicted = None if logits is None or logits.ndim != 2 else logits.argmax(-1).astype(jnp.int32)

@@ -21,12 +21,15 @@ from jaxviz.engine._placement import IMAGES, STEPS, sharded
 class Steps(Protocol):
     """Many evaluations of n images: a pytree whose leaves are what all images share, such as the weights."""
 
-    def start(self, items: PyTree) -> PyTree:
-        """Return what is computed once for each image; every leaf has the axis of n images in front."""
+    def start(self, items: PyTree) -> tuple[PyTree, PyTree]:
+        """Return what is told of each image, and what its steps need; every leaf has the axis of n images in front."""
         ...
 
     def step(self, items: PyTree, fixed: PyTree, numbers: Array) -> PyTree:
-        """Return what some steps tell, of n images and of the steps int32 (s,); leaves of shape (n, s, ...)."""
+        """Return what some steps tell, of n images and of the steps int32 (s,); leaves of shape (n, s, ...).
+
+        `fixed` is the second of what `start` returned; it stays on the device.
+        """
         ...
 
 

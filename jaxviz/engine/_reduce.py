@@ -109,7 +109,7 @@ def map_steps(
     progress: Callable[[Progress], None] | None = None,
     cost: int = 1,
 ) -> tuple[PyTree, PyTree]:
-    """Return what `program.start` returned, and what all steps told, as NumPy arrays (N, ...) and (N, steps, ...).
+    """Return what `program.start` told, and what all steps told, as NumPy arrays (N, ...) and (N, steps, ...).
 
     As `reduce_images`, which says what the arguments are; what the steps tell is kept on the host.
     """
@@ -242,14 +242,14 @@ def _halving(run: Callable[[int], PyTree], each: int, along: int) -> PyTree:
 
 
 def _tell_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:
-    fixed, told, rounds = fix_images(grid, program, items), [], _rounds(program, grid)
+    (found, fixed), told, rounds = fix_images(grid, program, items), [], _rounds(program, grid)
     for first in range(0, steps, at_once * rounds):
         now = min(rounds, -(-(steps - first) // at_once))
         numbers = np.minimum(np.arange(first, first + at_once * rounds, dtype=np.int32), steps - 1).reshape(rounds, at_once)
         more = tell_steps(grid, program, items, fixed, numbers, np.int32(now))
         told += jax.tree.map(np.asarray, more)[:now]
         tell(min(first + at_once * now, steps))
-    return jax.tree.map(np.asarray, fixed), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
+    return jax.tree.map(np.asarray, found), jax.tree.map(lambda *rows: np.concatenate(rows, 1)[:, :steps], *told)
 
 
 def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_once: int, tell: Callable[[int], None]) -> PyTree:

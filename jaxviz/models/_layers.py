@@ -67,7 +67,7 @@ class Conv(nnx.Module):
         kernel: Any = self.kernel.get_value()
         return ops.conv(
             x,
-            kernel if ops.conv is conv else plain(kernel),  # rules know nothing of prepared kernels
+            kernel if ops.conv is conv or ops.prepared else plain(kernel),  # rules know nothing of prepared kernels
             None if self.bias is None else self.bias[...],
             stride=self.stride,
             padding=self.padding,

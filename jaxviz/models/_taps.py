@@ -99,21 +99,21 @@ def run(graphdef: Any, state: Any, x: Array, tap: Tap, ops: Ops) -> Array:
 
 def calls_through_ops(model: Model) -> bool:
     """Say whether the network takes its operations from an `ops` table, so that a rule can replace one of them."""
-    return not isinstance(model.graphdef, Function) and _calls_through_ops(model.graphdef, *_signature(model.state))
+    return not isinstance(model.graphdef, Function) and _calls_through_ops(model.graphdef, *signature(model.state))
 
 
 @functools.lru_cache(maxsize=256)
 def _calls_through_ops(graphdef: Any, treedef: Any, avals: tuple) -> bool:
-    return takes(jax.eval_shape(lambda state: nnx.merge(graphdef, state), _abstract(treedef, avals)), "ops")
+    return takes(jax.eval_shape(lambda state: nnx.merge(graphdef, state), abstract(treedef, avals)), "ops")
 
 
-def _signature(state: Any) -> tuple[Any, tuple]:
+def signature(state: Any) -> tuple[Any, tuple]:
     """Return what a network's structure depends on: the structure of its weights, and their shapes and types."""
     leaves, treedef = jax.tree.flatten(state)
     return treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _abstract(treedef: Any, avals: tuple) -> Any:
+def abstract(treedef: Any, avals: tuple) -> Any:
     return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
 
 
@@ -121,7 +121,7 @@ def is_normalised(model: Model) -> bool | None:
     """Say whether the network has batch normalisation; None where it does not take its operations from an `ops` table."""
     if not calls_through_ops(model):
         return None
-    return _is_normalised(model.graphdef, *_signature(model.state), (1, *model.input_size, model.in_channels))
+    return _is_normalised(model.graphdef, *signature(model.state), (1, *model.input_size, model.in_channels))
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,13 +134,13 @@ def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, 
 
     ops = dataclasses.replace(EXACT, batch_norm=batch_norm)
     images = jax.ShapeDtypeStruct(shape, "float32")
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), _abstract(treedef, avals), images)
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), abstract(treedef, avals), images)
     return bool(seen)
 
 
 def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
-    return _nodes(model.graphdef, *_signature(model.state), (1, *size, model.in_channels))
+    return _nodes(model.graphdef, *signature(model.state), (1, *size, model.in_channels))
 
 
 @functools.lru_cache(maxsize=256)
@@ -152,7 +152,7 @@ def _nodes(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, ...]) ->
         return value
 
     images = jax.ShapeDtypeStruct(shape, "float32")
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), _abstract(treedef, avals), images)
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), abstract(treedef, avals), images)
     return tuple(found)
 
 
@@ -217,13 +217,14 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
     return captured(model, normalised(model, images), names, ops=ops)
 
 
-def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT) -> dict[str, Array]:
-    """Return what `activations` does, given normalised images; the network is called with `x` itself."""
+def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT, tap: Tap = no_tap) -> dict[str, Array]:
+    """Return what `activations` does, given normalised images; the network sees `x`, and what `tap` returns of values."""
     known = [node.name for node in nodes(model, (x.shape[1], x.shape[2]))]
     wanted = {name: resolve(name, known) for name in names}
     found: dict[str, Array] = {}
 
-    def tap(name: str, value: Array) -> Array:
+    def capture(name: str, value: Array) -> Array:
+        value = tap(name, value)
         if name in wanted.values():
             found[name] = value
             if len(found) == len(set(wanted.values())):
@@ -232,7 +233,7 @@ def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT) 
 
     if wanted:
         try:
-            run(model.graphdef, model.state, x, tap, ops)
+            run(model.graphdef, model.state, x, capture, ops)
         except Stop:
             pass
     return {name: found[node] for name, node in wanted.items()}

@@ -12,6 +12,13 @@ from jaxviz.ops._lrp import flat_rule as flat_rule
 from jaxviz.ops._lrp import gamma_rule as gamma_rule
 from jaxviz.ops._lrp import z_box_rule as z_box_rule
 from jaxviz.ops._lrp import z_plus_rule as z_plus_rule
+from jaxviz.ops._parts import Axis as Axis
+from jaxviz.ops._parts import Part as Part
+from jaxviz.ops._parts import UnknownMap as UnknownMap
+from jaxviz.ops._parts import is_large as is_large
+from jaxviz.ops._parts import on_parts as on_parts
+from jaxviz.ops._parts import sliced as sliced
+from jaxviz.ops._parts import whole as whole
 from jaxviz.ops._pool import adaptive_windows as adaptive_windows
 from jaxviz.ops._pool import avg_pool as avg_pool
 from jaxviz.ops._pool import max_pool as max_pool

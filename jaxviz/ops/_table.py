@@ -88,6 +88,7 @@ class Ops:
     max_pool: Callable[..., Array] = max_pool
     avg_pool: Callable[..., Array] = avg_pool
     add: Callable[[Array, Array], Array] = add
+    prepared: bool = False  # whether a `conv` put in the place of ours takes kernels prepared by `Model.fast`, too
 
 
 EXACT = Ops()

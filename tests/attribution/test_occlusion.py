@@ -10,9 +10,9 @@ import pytest
 
 from jaxviz import attribution
 from jaxviz._errors import ArgumentError
-from jaxviz.attribution import feature_ablation, occlusion
-from jaxviz.attribution._occlusion import Covered, Windows
-from jaxviz.attribution._target import as_target
+from jaxviz.attribution import _covered, feature_ablation, occlusion
+from jaxviz.attribution._covered import Covered, Groups, Windows, covered
+from jaxviz.attribution._target import ClassTarget, as_target
 from jaxviz.engine import _reduce
 from jaxviz.models import from_function
 from jaxviz.objectives import channel
@@ -160,25 +160,47 @@ def test_a_unit_in_the_middle_has_scores_and_no_classes(method, options) -> None
 
 
 def test_other_windows_images_and_classes_compile_nothing() -> None:
-    occlusion(TINY, X, 1, window=5, stride=2, chunk=24)
+    """Where the windows fit the same patch; there are at most 14 along a side."""
+    occlusion(TINY, X, 1, window=(5, 6), stride=2, chunk=24)
     caches = (_reduce.fix_images, _reduce.tell_steps)
     before = [cache._cache_size() for cache in caches]
-    for window, stride in ((7, 2), ((4, 6), (3, 1)), ((6, 6, 1), (2, 2, 1)), (2, 2)):
+    for window, stride in (((5, 6), 3), ((5, 6), (3, 1)), ((5, 6, 1), (2, 2, 1))):
         occlusion(tiny_model(1), X[::-1], 2, window=window, stride=stride, baseline="white", chunk=24)
     assert [cache._cache_size() for cache in caches] == before
+    patches = {covered(TINY, ClassTarget(False), Groups(), (side, side), (224, 224)).patch for side in range(1, 225)}
+    assert len(patches) <= 14
 
 
-def stepped(window: int, stride: int, s: int = 4):
+@pytest.mark.parametrize(("method", "options"), [(occlusion, {"window": (5, 7, 2)}), (feature_ablation, {"mask": MASK})])
+def test_patches_change_nothing(method, options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed around the covered part alone is what whole images give."""
+    by_patches = method(TINY, X, [[0, 4]], **options)
+    monkeypatch.setattr(_covered, "maps_around_patches", lambda *arguments: None)
+    whole = method(TINY, X, [[0, 4]], **options)
+    for one, other in ((by_patches.maps, whole.maps), *zip(by_patches.extra.values(), whole.extra.values(), strict=True)):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(whole.scores).max())
+
+
+def test_parts_that_an_image_does_not_have_cost_it_nothing() -> None:
+    masks = np.stack([MASK, np.where(MASK > 0, MASK, MASK.max())])
+    found = feature_ablation(TINY, X[:2], 1, mask=masks)
+    missing = ~np.isin(np.unique(MASK), masks[1])
+    assert missing.any()
+    np.testing.assert_allclose(found.extra["part_scores"][1, missing], found.scores[1], atol=1e-6)
+
+
+def stepped(window: int, stride: int, s: int = 4, whole: bool = False):
     target, index = as_target(TINY, [[1, 2]], X)
     grid = -(-(16 - window) // stride) + 1
     values = ((window, window, 3), (stride, stride, 3), (grid, grid, 1))
-    program = Covered(TINY, target, Windows(*(jnp.asarray(v, jnp.int32) for v in values)))
+    windows = Windows(*(jnp.asarray(v, jnp.int32) for v in values))
+    program = Covered(TINY, target, windows, None, ()) if whole else covered(TINY, target, windows, (window, window), (16, 16))
     items = {"images": X, "baseline": 0 * X, "index": index}
-    return jax.jit(program.step), (items, program.start(items), np.arange(s, dtype=np.int32))
+    return jax.jit(program.step), (items, program.start(items)[1], np.arange(s, dtype=np.int32))
 
 
 def test_a_step_is_one_forward_pass_for_all_targets() -> None:
-    step, args = stepped(4, 1)
+    step, args = stepped(4, 1, whole=True)
     assert str(jax.make_jaxpr(step)(*args)).count("conv_general_dilated[") == 2
     forward = jax.jit(forward_of).lower(np.zeros((12, 16, 16, 3), np.float32)).cost_analysis()
     flops = step.lower(*args).cost_analysis()["flops"]
@@ -192,7 +214,7 @@ def forward_of(x):
 
 
 def test_memory_and_work_of_a_step_do_not_depend_on_the_windows() -> None:
-    few, many = (step.lower(*args).compile().memory_analysis() for step, args in (stepped(8, 8), stepped(2, 1)))
+    few, many = (step.lower(*args).compile().memory_analysis() for step, args in (stepped(6, 6), stepped(6, 1)))
     assert few.temp_size_in_bytes == many.temp_size_in_bytes
     assert few.argument_size_in_bytes == many.argument_size_in_bytes
     assert few.output_size_in_bytes == many.output_size_in_bytes < 1000

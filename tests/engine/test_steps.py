@@ -22,10 +22,11 @@ class Powers:
     shift: jax.Array
 
     def start(self, items):
-        return {"sum": items["x"].sum(1) + self.shift, "nothing": None}
+        total = items["x"].sum(1) + self.shift
+        return {"sum": total, "nothing": None}, {"twice": 2 * total}
 
     def step(self, items, fixed, numbers):
-        told = items["x"][:, None] ** numbers[None, :, None] + fixed["sum"][:, None, None]
+        told = items["x"][:, None] ** numbers[None, :, None] + fixed["twice"][:, None, None] / 2
         return {"powers": told, "nothing": None}
 
 
@@ -36,9 +37,9 @@ X = np.random.default_rng(0).uniform(size=(6, 3)).astype(np.float32)
 @pytest.mark.parametrize(("images", "steps", "chunk"), [(6, 11, 8), (1, 11, 8), (3, 2, None), (6, 1, 100), (5, 9, 1)])
 def test_equals_a_loop(devices: int, images: int, steps: int, chunk: int | None) -> None:
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("units",))
-    fixed, told = engine.map_steps(Powers(jnp.float32(2)), {"x": X[:images]}, steps, mesh=mesh, chunk=chunk)
-    np.testing.assert_allclose(fixed["sum"], X[:images].sum(1) + 2, rtol=1e-6)
-    expected = X[:images, None] ** np.arange(steps)[None, :, None] + fixed["sum"][:, None, None]
+    found, told = engine.map_steps(Powers(jnp.float32(2)), {"x": X[:images]}, steps, mesh=mesh, chunk=chunk)
+    np.testing.assert_allclose(found["sum"], X[:images].sum(1) + 2, rtol=1e-6)
+    expected = X[:images, None] ** np.arange(steps)[None, :, None] + found["sum"][:, None, None]
     assert told["powers"].shape == (images, steps, 3) and told["nothing"] is None
     np.testing.assert_allclose(told["powers"], expected, rtol=1e-5)
 

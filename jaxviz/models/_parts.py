@@ -1,0 +1,92 @@
+"""Networks computed anew only where an image has changed: see `jaxviz.ops.on_parts`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxviz._types import Array
+from jaxviz.models._model import Model
+from jaxviz.models._taps import abstract, calls_through_ops, captured, nodes, normalised, signature
+from jaxviz.ops import Axis, Part, UnknownMap, is_large, on_parts, whole
+
+IMAGES = ""  # the name of the normalised images among a network's maps
+
+
+def changed_activations(
+    model: Model, patches: Array, at: Array, maps: dict[str, Array], images: Array, names: Sequence[str]
+) -> dict[str, Array]:
+    """Return the values of some layers, of s versions of n images in each of which a patch was replaced; in traced code.
+
+    Args:
+        model: a network for which `maps_around_patches` has an answer.
+        patches: float32 (s * n, h, w, C) in [0, 1], what stands in the images.
+        at: int32 (s, n, 2), their first row and column.
+        maps: the values (n, ...) of the layers that `maps_around_patches` names, of the images as they are.
+        images: float32 (n, H, W, C) in [0, 1].
+        names: of nodes or modules; the keys of the result.
+
+    Returns:
+        For each name float32 (s * n, ...), the s versions in front.
+    """
+    maps = {**maps, IMAGES: normalised(model, images)}
+    axes = (Axis(images.shape[1], patches.shape[1]), Axis(images.shape[2], patches.shape[2]))
+    seen: Any = Part(normalised(model, patches), at, axes, IMAGES)
+    found = captured(model, seen, names, ops=on_parts(maps.__getitem__), tap=_named)
+    return {name: whole(value, maps.__getitem__) for name, value in found.items()}
+
+
+def maps_around_patches(
+    model: Model, patch: tuple[int, int], size: tuple[int, int], names: Sequence[str]
+) -> tuple[str, ...] | None:
+    """Return the layers whose values as they were `changed_activations` needs; None where it would gain or know nothing.
+
+    Args:
+        model: any network or function.
+        patch, size: (h, w) of the patches, (H, W) of the images.
+        names: what is asked for.
+    """
+    if not calls_through_ops(model) or is_large((Axis(size[0], patch[0]), Axis(size[1], patch[1]))):
+        return None
+    shapes = {node.name: node.shape for node in nodes(model, size)}
+    return _around(
+        model.graphdef, *signature(model.state), patch, tuple(names), (*size, model.in_channels), tuple(shapes.items())
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _around(
+    graphdef: Any,
+    treedef: Any,
+    avals: tuple,
+    patch: tuple[int, int],
+    names: tuple[str, ...],
+    size: tuple[int, ...],
+    shapes: Any,
+) -> tuple[str, ...] | None:
+    known, needed = {**dict(shapes), IMAGES: size}, {}
+
+    def base(name: str) -> Array:
+        needed[name] = None
+        return jnp.zeros((1, *known[name]))
+
+    def trace(state: Any) -> dict[str, Array]:
+        model = Model(state, jnp.zeros(size[-1]), jnp.ones(size[-1]), graphdef)
+        axes = (Axis(size[0], patch[0]), Axis(size[1], patch[1]))
+        seen: Any = Part(jnp.zeros((1, *patch, size[-1])), jnp.zeros((1, 1, 2), jnp.int32), axes, IMAGES)
+        return {name: whole(x, base) for name, x in captured(model, seen, names, ops=on_parts(base), tap=_named).items()}
+
+    try:
+        jax.eval_shape(trace, abstract(treedef, avals))
+    except (UnknownMap, TypeError, AttributeError):  # the network computes with maps other than through `ops`
+        return None
+    return tuple(name for name in needed if name != IMAGES)
+
+
+def _named(name: str, value: Any) -> Any:
+    return dataclasses.replace(value, name=name) if isinstance(value, Part) else value
