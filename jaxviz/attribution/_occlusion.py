@@ -39,8 +39,8 @@ def occlusion(
 
     Windows begin every `stride` pixels, ceil((side - window) / stride) + 1 along a side; the last is cut at the edge. A pixel's
     value is the mean of score - score when covered over the windows that cover it, as in Captum's `Occlusion` with windows over
-    all channels. One forward pass a window, of which only what the window changes is computed: the lower maps around a small one
-    stay as they were. Other strides and baselines compile nothing new, nor do windows of nearly the same size.
+    all channels. One forward pass a window, of which only what the window changes is computed: lower maps stay as they were
+    around it. Other strides and baselines compile nothing new, nor do windows of nearly the same size.
 
     Args:
         model: any network or function.
