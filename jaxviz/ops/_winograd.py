@@ -23,6 +23,7 @@ from jaxviz.ops._conv import (
     Geometry,
     direct_conv,
     direct_gradient,
+    has_few_channels,
     is_pointwise,
     plain_conv,
     turned,
@@ -120,7 +121,7 @@ def _pulled_back(g: Array, kernel: PreparedKernel, geometry: Geometry, size: Pai
         padding = ((2 - top, 2 - bottom), (2 - left, 2 - right))
         if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
             return _winograd(_padded(g, padding), kernel.backward)
-        if is_pointwise(kernel.plain, geometry):
+        if is_pointwise(kernel.plain, geometry) or has_few_channels(kernel.plain, geometry):
             return direct_gradient(g, kernel.plain, geometry=geometry, size=size)
         return turned_conv(g, kernel.turned, geometry, size)
 
