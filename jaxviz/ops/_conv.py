@@ -1,14 +1,14 @@
 """Convolution as a direct sum, with a gradient that XLA compiles well for CPUs.
 
 XLA's own gradient of a convolution with respect to the images is five times slower than the convolution where it stands in a
-compiled loop. Here it is one more convolution, with the turned kernel; 1 x 1 kernels are matrix products, and so is the gradient
-of a first convolution that is strided. Only on CPUs: other platforms take XLA's.
+compiled loop. Here it is one more convolution, with the turned kernel, or one matrix product where that is quicker, as it is of
+1 x 1 kernels. Only on CPUs: other platforms take XLA's.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair, Pairs
-
-Geometry: TypeAlias = tuple[Pair, Pairs, Pair, int]  # stride, padding, dilation, groups
-
-FEW = 4  # channels of an image
+from jaxviz.ops._pool import Pair
+from jaxviz.ops._products import Geometry, gradient_by_products, has_few_channels, has_few_places
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -95,51 +92,10 @@ def _gradient_on_cpu(g: Array, kernel: Array, *, geometry: Geometry, size: Pair)
     if is_pointwise(kernel, geometry):
         spread = [(0, n - (k - 1) * s - 1, s - 1) for n, k, s in zip(size, g.shape[1:3], stride, strict=True)]
         return lax.pad(g @ kernel[0, 0].T, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
-    if has_few_channels(kernel, geometry):
-        return _gradient_by_planes(g, kernel, geometry, size)
+    if has_few_channels(kernel, geometry) or has_few_places(g, kernel, geometry):
+        return gradient_by_products(g, kernel, geometry, size)
     # The barrier keeps XLA from folding the turn into the convolution, in a form that it has no fast program for.
     return turned_conv(g, lax.optimization_barrier(turned(kernel, groups)), geometry, size)
-
-
-def has_few_channels(kernel: Array, geometry: Geometry) -> bool:
-    """Say whether the convolution is strided and of images, whose few channels would leave a CPU's vectors nearly empty."""
-    return kernel.shape[2] <= FEW and max(geometry[0]) > 1 and geometry[2:] == ((1, 1), 1)
-
-
-def _gradient_by_planes(g: Array, kernel: Array, geometry: Geometry, size: Pair) -> Array:
-    """Return the gradient (N, *size, C) of images of few channels: a plane for each weight and channel, shifted and added.
-
-    Pixel s q + a, in steps of the stride s, is seen at place q + d by the weights u with s d = a + padding - u.
-    """
-    stride, padding, _, _ = geometry
-    kh, kw, c, k = kernel.shape
-    taps, border, cells = [], [], []
-    for axis in (0, 1):
-        s, low, cell = stride[axis], padding[axis][0], -(-size[axis] // stride[axis])
-        seen = [[(u, (a + low - u) // s) for u in range(kernel.shape[axis]) if (a + low - u) % s == 0] for a in range(s)]
-        shifts = [d for of_phase in seen for _, d in of_phase]
-        before = max(0, -min(shifts))
-        border.append((before, max(0, max(shifts) + cell - g.shape[axis + 1])))
-        taps.append([[(u, d + before) for u, d in of_phase] for of_phase in seen])
-        cells.append(cell)
-    h, w = cells
-    weights = lax.optimization_barrier(kernel.reshape(-1, k))
-
-    def of_one(g: Array) -> Array:
-        g = jnp.pad(g, (*border, (0, 0)))
-        planes = lax.dot_general(weights, g.reshape(-1, k), (((1,), (1,)), ((), ())))
-        planes = lax.optimization_barrier(planes).reshape(kh, kw, c, *g.shape[:2])
-        none = jnp.zeros((c, h, w), g.dtype)  # of a stride larger than the kernel
-        phases = [
-            sum((planes[u, v, :, i : i + h, j : j + w] for u, i in rows for v, j in columns), none)
-            for rows in taps[0]
-            for columns in taps[1]
-        ]
-        return lax.optimization_barrier(jnp.stack(phases))
-
-    # One image at a time: the planes of one stay in the cache.
-    found = lax.map(of_one, g).reshape(-1, *stride, c, h, w)
-    return found.transpose(0, 4, 1, 5, 2, 3).reshape(-1, h * stride[0], w * stride[1], c)[:, : size[0], : size[1]]
 
 
 def turned(kernel: Any, groups: int = 1) -> Any:

@@ -20,10 +20,8 @@ from jax import lax
 from jaxviz._static import pytree
 from jaxviz._types import Array
 from jaxviz.ops._conv import (
-    Geometry,
     direct_conv,
     direct_gradient,
-    has_few_channels,
     is_pointwise,
     plain_conv,
     turned,
@@ -31,6 +29,7 @@ from jaxviz.ops._conv import (
     xla_gradient,
 )
 from jaxviz.ops._pool import Pair, Pairs
+from jaxviz.ops._products import Geometry, has_few_channels
 
 # The transforms for the points 0, 1, -1, 2, -2 and infinity: of 6 pixels, of 3 weights, and back to 4 outputs.
 _PIXELS = np.array(

@@ -30,6 +30,13 @@ CASES = {
     "dilated": (9, 64, 64, 3, 1, 2, 2, 1),
     "groups": (9, 64, 64, 3, 1, 1, 1, 4),
     "groups, stride 2": (8, 8, 12, 3, 2, 1, 1, 4),
+    "many places": (15, 16, 8, 3, 1, 1, 1, 1),
+    "many places, stride 2": (15, 16, 8, 3, 2, 1, 1, 1),
+    "many places, dilated": (15, 16, 8, 3, 1, 4, 2, 1),
+    "few places": (5, 8, 80, 3, 1, 1, 1, 1),
+    "few places, stride 2": (6, 8, 80, 3, 2, 1, 1, 1),
+    "few places, dilated, stride 3": (11, 8, 80, 4, 3, 3, 2, 1),
+    "few places, more padding than the kernel": (2, 8, 80, 3, 1, 4, 1, 1),
     "1 x 1": (9, 16, 12, 1, 1, 0, 1, 1),
     "1 x 1, stride 2": (8, 16, 12, 1, 2, 0, 1, 1),
     "rows that nothing reads": (11, 8, 12, 2, 3, 0, 1, 1),
@@ -129,7 +136,7 @@ def test_second_derivatives():
 
 
 def test_only_what_is_asked_for_is_computed():
-    images, kernel, options, _ = made("stride 2")
+    images, kernel, options, _ = made("many places, stride 2")
     text = str(jax.make_jaxpr(jax.grad(lambda x: conv(x, kernel, **options).sum()))(images))
     assert text.count("conv_general_dilated[") == 1 + 2  # forwards, and the images' gradient for CPUs and for the rest
 
