@@ -30,7 +30,7 @@ class Windows:
     stride: Array
     grid: Array  # int32 (3,): windows along each
 
-    def corners(self, items: dict[str, Any], numbers: Array) -> Array:
+    def corners(self, numbers: Array) -> Array:
         """Return the first row, column and channel of windows, int32 (s, 3)."""
         row, rest = jnp.divmod(numbers, self.grid[1] * self.grid[2])
         column, channel = jnp.divmod(rest, self.grid[2])
@@ -38,18 +38,17 @@ class Windows:
 
     def begins(self, items: dict[str, Any], numbers: Array) -> Array:
         """Return the first row and column of windows in each image, int32 (s, n, 2)."""
-        corners = self.corners(items, numbers)[:, None, :2]
+        corners = self.corners(numbers)[:, None, :2]
         return jnp.broadcast_to(corners, (len(numbers), len(items["images"]), 2))
 
     def masks(self, items: dict[str, Any], numbers: Array) -> Array:
-        """Return which values the windows cover, bool (s, n, H, W, C)."""
+        """Return which values the windows cover, bool (s, 1, H, W, C)."""
         inside = []
-        for axis, begin in enumerate(self.corners(items, numbers).T[..., None]):
+        for axis, begin in enumerate(self.corners(numbers).T[..., None]):
             place = jnp.arange(items["images"].shape[axis + 1])
             inside.append((place >= begin) & (place < begin + self.window[axis]))
         rows, columns, channels = inside
-        masks = rows[:, :, None, None] & columns[:, None, :, None] & channels[:, None, None, :]
-        return jnp.broadcast_to(masks[:, None], (len(numbers), *items["images"].shape))
+        return (rows[:, :, None, None] & columns[:, None, :, None] & channels[:, None, None, :])[:, None]
 
 
 @pytree
@@ -57,7 +56,7 @@ class Windows:
 class Groups:
     """Masks of the groups of an image's values.
 
-    `items["groups"]` int32 (n, H, W, C) numbers them; `items["corners"]` int32 (n, groups, 2) is where each begins.
+    `items["groups"]` int32 (n, H, W, 1 or C) numbers them; `items["corners"]` int32 (n, groups, 2) is where each begins.
     """
 
     def begins(self, items: dict[str, Any], numbers: Array) -> Array:
@@ -65,7 +64,7 @@ class Groups:
         return jnp.moveaxis(jnp.take(items["corners"], numbers, axis=1), 1, 0)
 
     def masks(self, items: dict[str, Any], numbers: Array) -> Array:
-        """Return which values belong to a group, bool (s, n, H, W, C)."""
+        """Return which values belong to a group, bool (s, n, H, W, 1 or C)."""
         return items["groups"][None] == numbers[:, None, None, None, None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,10 +35,8 @@ def changed_activations(
         For each name float32 (s * n, ...), the s versions in front.
     """
     maps = {**maps, IMAGES: normalised(model, images)}
-    axes = (Axis(images.shape[1], patches.shape[1]), Axis(images.shape[2], patches.shape[2]))
-    seen: Any = Part(normalised(model, patches), at, axes, IMAGES)
-    found = captured(model, seen, names, ops=on_parts(maps.__getitem__), tap=_named)
-    return {name: whole(value, maps.__getitem__) for name, value in found.items()}
+    size = (images.shape[1], images.shape[2])
+    return _captured(model, normalised(model, patches), at, size, maps.__getitem__, names)
 
 
 def maps_around_patches(
@@ -53,39 +51,42 @@ def maps_around_patches(
     """
     if not calls_through_ops(model) or is_large((Axis(size[0], patch[0]), Axis(size[1], patch[1]))):
         return None
-    shapes = {node.name: node.shape for node in nodes(model, size)}
-    return _around(
-        model.graphdef, *signature(model.state), patch, tuple(names), (*size, model.in_channels), tuple(shapes.items())
-    )
+    return _around(model.graphdef, *signature(model.state), patch, tuple(names), (*size, model.in_channels))
 
 
 @functools.lru_cache(maxsize=256)
 def _around(
-    graphdef: Any,
-    treedef: Any,
-    avals: tuple,
-    patch: tuple[int, int],
-    names: tuple[str, ...],
-    size: tuple[int, ...],
-    shapes: Any,
+    graphdef: Any, treedef: Any, avals: tuple, patch: tuple[int, int], names: tuple[str, ...], shape: tuple[int, int, int]
 ) -> tuple[str, ...] | None:
-    known, needed = {**dict(shapes), IMAGES: size}, {}
-
-    def base(name: str) -> Array:
-        needed[name] = None
-        return jnp.zeros((1, *known[name]))
+    needed: dict[str, None] = {}
 
     def trace(state: Any) -> dict[str, Array]:
-        model = Model(state, jnp.zeros(size[-1]), jnp.ones(size[-1]), graphdef)
-        axes = (Axis(size[0], patch[0]), Axis(size[1], patch[1]))
-        seen: Any = Part(jnp.zeros((1, *patch, size[-1])), jnp.zeros((1, 1, 2), jnp.int32), axes, IMAGES)
-        return {name: whole(x, base) for name, x in captured(model, seen, names, ops=on_parts(base), tap=_named).items()}
+        *size, channels = shape
+        model = Model(state, jnp.zeros(channels), jnp.ones(channels), graphdef)
+        shapes = {node.name: node.shape for node in nodes(model, (size[0], size[1]))} | {IMAGES: shape}
+
+        def base(name: str) -> Array:
+            needed[name] = None
+            return jnp.zeros((1, *shapes[name]))
+
+        nowhere = jnp.zeros((1, 1, 2), jnp.int32)
+        return _captured(model, jnp.zeros((1, *patch, channels)), nowhere, (size[0], size[1]), base, names)
 
     try:
         jax.eval_shape(trace, abstract(treedef, avals))
     except (UnknownMap, TypeError, AttributeError):  # the network computes with maps other than through `ops`
         return None
     return tuple(name for name in needed if name != IMAGES)
+
+
+def _captured(
+    model: Model, patches: Array, at: Array, size: tuple[int, int], maps: Callable[[str], Array], names: Sequence[str]
+) -> dict[str, Array]:
+    """Return the values of layers, given normalised patches and what gives the maps as they were."""
+    axes = (Axis(size[0], patches.shape[1]), Axis(size[1], patches.shape[2]))
+    seen: Any = Part(patches, at, axes, IMAGES)
+    found = captured(model, seen, names, ops=on_parts(maps), tap=_named)
+    return {name: whole(value, maps) for name, value in found.items()}
 
 
 def _named(name: str, value: Any) -> Any:

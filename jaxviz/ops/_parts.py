@@ -80,6 +80,11 @@ def is_large(axes: Axes) -> bool:
     return axes[0].length * axes[1].length > LARGE * axes[0].size * axes[1].size
 
 
+def _begins(axes: Axes, at: Array) -> Array:
+    """Return the first row and column of what may have changed, int32 (s, n, 2)."""
+    return jnp.stack([axis.begin(at[..., i]) for i, axis in enumerate(axes)], -1)
+
+
 def sliced(maps: Array, at: Array, size: Pair) -> Array:
     """Return of maps (n, H, W, C) what begins at the places int32 (s, n, 2) and is of this size: (s * n, *size, C)."""
 
@@ -102,7 +107,7 @@ def cut(part: Part, base: Array, at: Array, size: Pair, padding: Pairs = NONE, f
     """
     s, n, _ = part.at.shape
     around = sliced(jnp.pad(base, ((0, 0), *padding, (0, 0)), constant_values=fill), at, size)
-    begins = jnp.stack([axis.begin(part.at[..., i]) + padding[i][0] for i, axis in enumerate(part.axes)], -1) - at
+    begins = _begins(part.axes, part.at) + jnp.array([padding[0][0], padding[1][0]]) - at
     lengths = [axis.length for axis in part.axes]
 
     def of_one(around: Array, values: Array, begin: Array) -> Array:
@@ -137,19 +142,19 @@ def on_parts(maps: Callable[[str], Array]) -> Ops:
     """
 
     def windowed(
-        op: Callable[[Array, Pairs], Array], x: Part, window: Pair, stride: Pair, padding: Pairs, dilation: Pair, fill: float
-    ) -> Array | Part:
+        op: Callable[[Array, Pairs], Array], x: Any, window: Pair, stride: Pair, padding: Pairs, dilation: Pair, fill: float
+    ) -> Any:
+        if not isinstance(x, Part):
+            return op(x, padding)
         rows, columns = (x.axes[i].through(window[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
         if is_large((rows, columns)):
             return op(whole(x, maps), padding)
-        at = jnp.stack([rows.begin(x.at[..., 0]) * stride[0], columns.begin(x.at[..., 1]) * stride[1]], -1)
+        at = _begins((rows, columns), x.at) * jnp.array(stride)
         h, w = ((axis.length - 1) * stride[i] + (window[i] - 1) * dilation[i] + 1 for i, axis in enumerate((rows, columns)))
         values = op(cut(x, _base(x, maps), at, (h, w), padding, fill), NONE)
         return Part(values, x.at, (rows, columns), None)
 
     def conv(x: Any, kernel: Any, bias: Array | None = None, **options: Any) -> Any:
-        if not isinstance(x, Part):
-            return EXACT.conv(x, kernel, bias, **options)
         stride, dilation = options.pop("stride", (1, 1)), options.get("dilation", (1, 1))
         padding = options.pop("padding", NONE)
 
@@ -159,9 +164,6 @@ def on_parts(maps: Callable[[str], Array]) -> Ops:
         return windowed(op, x, kernel.shape[:2], stride, padding, dilation, 0.0)
 
     def max_pool(x: Any, *, window: Pair, stride: Pair, padding: Pairs = NONE) -> Any:
-        if not isinstance(x, Part):
-            return EXACT.max_pool(x, window=window, stride=stride, padding=padding)
-
         def op(x: Array, padding: Pairs) -> Array:
             return EXACT.max_pool(x, window=window, stride=stride, padding=padding)
 
@@ -184,7 +186,7 @@ def on_parts(maps: Callable[[str], Array]) -> Ops:
         )
         if is_large((rows, columns)):
             return EXACT.add(whole(x, maps), whole(y, maps))
-        at = jnp.stack([rows.begin(x.at[..., 0]), columns.begin(x.at[..., 1])], -1)
+        at = _begins((rows, columns), x.at)
         size = (rows.length, columns.length)
         wide = [part.values if part.axes == (rows, columns) else cut(part, _base(part, maps), at, size) for part in (x, y)]
         return Part(EXACT.add(*wide), x.at, (rows, columns), None)
