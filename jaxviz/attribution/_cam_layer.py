@@ -15,7 +15,7 @@ from jaxviz.attribution._target import ClassTarget, Target
 from jaxviz.attribution._trace import Dependence, dependence
 from jaxviz.models import Model, altered_layers
 from jaxviz.models._table import layer_table
-from jaxviz.models._taps import Node, nodes, resolve
+from jaxviz.models._taps import Node, abstract, nodes, resolve, signature
 
 AsLayers: TypeAlias = str | Sequence[str] | None
 Size: TypeAlias = tuple[int, int]
@@ -146,14 +146,12 @@ def _evenness(model: Model, names: tuple[str, ...], layer: str, size: Size) -> A
 
 
 def _key(model: Model) -> tuple[Any, Any, tuple]:
-    leaves, treedef = jax.tree.flatten(model.state)
-    return model.graphdef, treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return model.graphdef, *signature(model.state)
 
 
 def _abstract(graphdef: Any, treedef: Any, avals: tuple, channels: int) -> Model:
-    state = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
     colour = jax.ShapeDtypeStruct((channels,), jnp.float32)
-    return Model(state, colour, colour, graphdef)  # type: ignore[arg-type]
+    return Model(abstract(treedef, avals), colour, colour, graphdef)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=256)
