@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from jaxviz._types import Array
-from jaxviz.models._taps import Function, resolve, run, takes
+from jaxviz.models._taps import Function, abstract_image, resolve, run, takes
 from jaxviz.ops import EXACT, Ops, adaptive_windows
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def layer_table(model: Model, size: tuple[int, int]) -> LayerTable:
         trace.note(x, "input", ReceptiveField((1, 1), (1, 1)))
         return run(model.graphdef, state, x, tap, trace.ops() if module is not None and takes(module, "ops") else EXACT)
 
-    jax.eval_shape(abstract, model.state, jax.ShapeDtypeStruct((1, *size, model.in_channels), "float32"))
+    jax.eval_shape(abstract, model.state, abstract_image(model, size))
     return LayerTable(layers)
 
 

@@ -117,15 +117,20 @@ def abstract(treedef: Any, avals: tuple) -> Any:
     return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
 
 
+def abstract_image(model: Model, size: tuple[int, int]) -> jax.ShapeDtypeStruct:
+    """Return one image (1, H, W, C) as the network sees it: float32, or float64 where the model's mean and std are."""
+    return jax.ShapeDtypeStruct((1, *size, model.in_channels), jnp.result_type(jnp.float32, model.mean, model.std))
+
+
 def is_normalised(model: Model) -> bool | None:
     """Say whether the network has batch normalisation; None where it does not take its operations from an `ops` table."""
     if not calls_through_ops(model):
         return None
-    return _is_normalised(model.graphdef, *signature(model.state), (1, *model.input_size, model.in_channels))
+    return _is_normalised(model.graphdef, *signature(model.state), abstract_image(model, model.input_size))
 
 
 @functools.lru_cache(maxsize=256)
-def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, ...]) -> bool:
+def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct) -> bool:
     seen: list[Array] = []
 
     def batch_norm(x: Array, *arguments: Any, **options: Any) -> Array:
@@ -133,26 +138,24 @@ def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, 
         return EXACT.batch_norm(x, *arguments, **options)
 
     ops = dataclasses.replace(EXACT, batch_norm=batch_norm)
-    images = jax.ShapeDtypeStruct(shape, "float32")
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), abstract(treedef, avals), images)
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), abstract(treedef, avals), image)
     return bool(seen)
 
 
 def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
-    return _nodes(model.graphdef, *signature(model.state), (1, *size, model.in_channels))
+    return _nodes(model.graphdef, *signature(model.state), abstract_image(model, size))
 
 
 @functools.lru_cache(maxsize=256)
-def _nodes(graphdef: Any, treedef: Any, avals: tuple, shape: tuple[int, ...]) -> tuple[Node, ...]:
+def _nodes(graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct) -> tuple[Node, ...]:
     found: list[Node] = []
 
     def tap(name: str, value: Array) -> Array:
         found.append(Node(name, value.shape[1:]))
         return value
 
-    images = jax.ShapeDtypeStruct(shape, "float32")
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), abstract(treedef, avals), images)
+    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), abstract(treedef, avals), image)
     return tuple(found)
 
 

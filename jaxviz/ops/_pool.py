@@ -118,7 +118,7 @@ def adaptive_windows(size: int, bins: int) -> list[Pair]:
 
 
 def _averages(size: int, bins: int) -> np.ndarray:
-    matrix = np.zeros((bins, size), np.float32)
+    matrix = np.zeros((bins, size))
     for row, (start, stop) in zip(matrix, adaptive_windows(size, bins), strict=True):
         row[start:stop] = 1 / (stop - start)
     return matrix
