@@ -10,11 +10,15 @@ import typer
 from jaxviz._errors import ArgumentError
 
 
-def use_cpu_devices(count: int | None) -> None:
-    """Ask JAX for one host device per core, which a CPU needs to be busy; too late, and harmless, once JAX has started."""
+def use_cpu_devices(count: int | None, units: int | None = None) -> None:
+    """Ask JAX for one host device per core, which a CPU needs to be busy; too late, and harmless, once JAX has started.
+
+    Where there are fewer `units` than cores, for as many as units: no unit is divided, a device without one would idle, and
+    the cores are shared among the devices that there are.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", count or cores)
+        jax.config.update("jax_num_cpu_devices", count or min(cores, units or cores))
     except RuntimeError:
         pass
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,6 +158,13 @@ def read_target(text: str, more: Mapping[str, Callable[..., Any]] | None = None)
     if not isinstance(value, objectives.Objective) and not any(text.strip().startswith(f"{name}(") for name in more or ()):
         raise ArgumentError(f'Expected an objective such as channel("layer3", 7); {text!r} is {type(value).__name__}.')
     return value
+
+
+def known_units(texts: Sequence[str]) -> int | None:
+    """Return the number of units of the largest target, all being such as `layer3:7,9-12`; None where the network must tell."""
+    if all(re.fullmatch(r"\s*[\w.]+:[\d\s,-]+", text) for text in texts):
+        return max(objectives.count(objectives.parse(text)) for text in texts)
+    return None
 
 
 def read_param(text: str) -> param.Param:

@@ -93,7 +93,7 @@ def visualize(
     """
     if animation and not snapshots:
         raise typer.BadParameter("give the steps to show with --snapshots, such as 8,16,32.", param_hint="--animation")
-    use_cpu_devices(devices)
+    use_cpu_devices(devices, options.known_units(targets))
     join_processes(coordinator, processes, process_id, distributed)
     quiet = quiet or jax.process_index() != 0
     pixels = options.read_size(size)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -166,8 +167,25 @@ def test_a_result_is_replaced_only_when_asked(run, tmp_path: Path) -> None:
 
 
 def test_too_many_devices(run, tmp_path: Path) -> None:
+    jax.devices()  # JAX has started, and can make no more
     done = run("visualize", "tiny", "conv1:0", "--out", tmp_path / "out", *QUICK, "--devices", 99)
     assert done.exit_code == 1 and "99" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"),
+    [(["layer3:7"], 1), (["layer3:7, 9-12", "layer1.0.conv1:0"], 5), (["layer3:7", "layer4"], None), (["logit:church"], None)],
+)
+def test_units_known_before_the_network(targets: list[str], count: int | None) -> None:
+    assert cli._options.known_units(targets) == count
+
+
+def test_no_more_devices_than_units() -> None:
+    lines = "import jax; from jaxviz.cli._devices import use_cpu_devices; use_cpu_devices({}); print(jax.device_count())"
+    cores = len(os.sched_getaffinity(0))
+    for given, devices in (("None", cores), ("None, 1", 1), ("None, 99", cores), ("3, 1", 3)):
+        done = subprocess.run([sys.executable, "-c", lines.format(given)], capture_output=True, text=True, check=True)
+        assert int(done.stdout) == devices
 
 
 def test_joining_nobody_is_one_line(run, tmp_path: Path) -> None:
