@@ -113,16 +113,15 @@ def test_fifty_steps_equal_captum_in_float64(name: str, head: int | None) -> Non
     """On the networks as they are. In float32 some ReLUs of millions take the other side of 0, in Captum as in jaxviz."""
     pytest.importorskip("torch")
     module, model = pair(name, head)
-    double, x = copy.deepcopy(module).double(), images(2, 32, 32, 3)
+    double, x = copy.deepcopy(module).double(), images(1, 32, 32, 3)
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), model)
-        ours = integrated_gradients(wide, x, CLASSES[:2], steps=50)
+        ours = integrated_gradients(wide, x, CLASSES[:1], steps=50)
     assert ours.maps.dtype == np.float64
     theirs, delta = captum_of(double, x.astype(np.float64), None, "gauss_legendre", 50)
-    scores = double(normalised(x.astype(np.float64))).detach().numpy()[[0, 1], CLASSES[:2]]
+    scores = double(normalised(x.astype(np.float64))).detach().numpy()[:, CLASSES[0]]
     np.testing.assert_allclose(ours.scores, scores, rtol=1e-10)
-    for one, other in zip(ours.maps, theirs, strict=True):
-        assert_close(one, other, name, tolerance=1e-6)
+    assert_close(ours.maps, theirs, name, tolerance=1e-6)
     np.testing.assert_allclose(ours.delta, delta, atol=1e-6 * np.abs(ours.scores).max())
 
 
