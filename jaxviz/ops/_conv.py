@@ -16,8 +16,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair
-from jaxviz.ops._products import Geometry, gradient_by_products, has_few_channels, has_few_places
+from jaxviz.ops._products import gradient_by_products, has_few_channels, has_few_places
+from jaxviz.ops._windows import Geometry, Pair
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

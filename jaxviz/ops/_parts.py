@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair, Pairs
 from jaxviz.ops._table import EXACT, Ops
+from jaxviz.ops._windows import Pair, Pairs
 
 LARGE = 0.6  # share of a map from which on the whole of it is computed
 

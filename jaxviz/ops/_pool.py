@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,7 @@ from jax import lax
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array
-
-Pair: TypeAlias = tuple[int, int]
-Pairs: TypeAlias = tuple[Pair, Pair]
+from jaxviz.ops._windows import Pair, Pairs
 
 
 def _output_size(size: Pair, window: Pair, stride: Pair, padding: Pairs) -> Pair:

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair, Pairs
+from jaxviz.ops._windows import Geometry, Pair
 
-Geometry: TypeAlias = tuple[Pair, Pairs, Pair, int]  # stride, padding, dilation, groups
 Taps: TypeAlias = list[list[tuple[int, int]]]
 
 FEW_CHANNELS = 4  # of an image

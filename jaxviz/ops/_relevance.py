@@ -19,8 +19,8 @@ from jaxviz._errors import UnsupportedError
 from jaxviz._static import pytree
 from jaxviz._types import Array
 from jaxviz.ops._lrp import ImageRule, Product, Rule, transposed
-from jaxviz.ops._pool import Pair, Pairs
 from jaxviz.ops._table import EXACT, Ops, conv
+from jaxviz.ops._windows import Pair, Pairs
 
 Bias: TypeAlias = Literal["absorb", "share"]
 Residual: TypeAlias = Literal["contribution", "magnitude"]

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
-from jaxviz.ops._pool import Pair, Pairs, max_pool
+from jaxviz.ops._pool import max_pool
 from jaxviz.ops._table import Ops
+from jaxviz.ops._windows import Pair, Pairs
 
 
 @jax.custom_vjp

@@ -11,7 +11,8 @@ from jax import lax
 
 from jaxviz._types import Array
 from jaxviz.ops._conv import direct_conv
-from jaxviz.ops._pool import Pair, Pairs, avg_pool, max_pool
+from jaxviz.ops._pool import avg_pool, max_pool
+from jaxviz.ops._windows import Pair, Pairs
 from jaxviz.ops._winograd import PreparedKernel, prepared_conv
 
 

@@ -28,8 +28,8 @@ from jaxviz.ops._conv import (
     turned_conv,
     xla_gradient,
 )
-from jaxviz.ops._pool import Pair, Pairs
-from jaxviz.ops._products import Geometry, has_few_channels
+from jaxviz.ops._products import has_few_channels
+from jaxviz.ops._windows import Geometry, Pair, Pairs
 
 # The transforms for the points 0, 1, -1, 2, -2 and infinity: of 6 pixels, of 3 weights, and back to 4 outputs.
 _PIXELS = np.array(
