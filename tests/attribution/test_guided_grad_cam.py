@@ -12,7 +12,7 @@ from jaxviz import attribution as at
 from jaxviz._errors import ArgumentError
 from jaxviz.attribution._guided_grad_cam import GuidedGradCam, nearest
 from jaxviz.attribution._target import as_target
-from tests.attribution.reference import assert_close, images, normalised, pair, per_pixel
+from tests.attribution.reference import agreed, assert_close, normalised, pair, per_pixel
 from tests.contracts import PLATFORMS
 from tests.tiny import random_images, tiny_model
 
@@ -29,7 +29,7 @@ def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> 
     import torch
 
     module, model = pair(name, head)
-    x = images(2, 64, 64, 3)
+    x = agreed(name, head)
     classes = np.asarray(model(x)).argsort(-1)[:, -1]
     made = captum.GuidedGradCam(module, module.get_submodule(path))
     theirs = per_pixel(made.attribute(normalised(x), torch.from_numpy(classes)))
