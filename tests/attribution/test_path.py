@@ -88,10 +88,11 @@ def mean_pool(x: jax.Array, *, window: tuple[int, int], stride: tuple[int, int],
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, *sides) / np.prod(window)
 
 
-def test_fifty_steps_equal_captum_in_float32_where_no_gradient_jumps() -> None:
+@pytest.mark.parametrize(("name", "head"), NETWORKS)
+def test_fifty_steps_equal_captum_in_float32_where_no_gradient_jumps(name: str, head: int | None) -> None:
     """With softplus for ReLU and average for max pooling in both: no step meets a kink within rounding."""
     torch = pytest.importorskip("torch")
-    module, model = pair("resnet18")
+    module, model = pair(name, head)
     smooth = copy.deepcopy(module)
     for path, part in module.named_modules():
         if isinstance(part, torch.nn.ReLU):
@@ -104,7 +105,7 @@ def test_fifty_steps_equal_captum_in_float32_where_no_gradient_jumps() -> None:
     assert_close(np.asarray(ours(x)), smooth(normalised(x)).detach().numpy())
     found = integrated_gradients(ours, x, CLASSES[:2], **options)
     for one, theirs in zip(found.maps, captum_of(smooth, x, None, "gauss_legendre", 50)[0], strict=True):
-        assert_close(one, theirs)
+        assert_close(one, theirs, name)
     assert np.abs(found.delta / found.scores).max() < 1e-3
 
 
