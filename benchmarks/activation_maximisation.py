@@ -6,7 +6,8 @@
 Seconds a step and image of N units of a layer; lower is better. Three kinds of work, each compared with its like:
 - textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
   jaxviz computes convolutions as `jv.visualize` does on this machine, and in a row of its own as attribution does;
-- defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis` at one size;
+- defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis`, as it comes
+  and scaled to one size after its transforms (`fixed_image_size`), which is less work;
 - diverse: the same, four samples a unit pushed apart: `jv.diversity` and Lucent's `objectives.diversity`, one weight.
 Lucent's rows are left out where it is not installed.
 All in turn, several times; medians; ratios with the least and the most of a turn. Compile time is apart.
@@ -79,7 +80,8 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
         apart = wanted - DIVERSITY * jv.diversity(layer)
         work["defaults"] = {
             "jaxviz": lambda: jv.visualize(model, wanted, steps=steps, size=size).images[:, 0],
-            "Lucent": rivals_ascent.lucent(module, layer, units, size, steps),
+            "Lucent": rivals_ascent.lucent(module, layer, units, size, steps, seen=None),
+            "Lucent, at one size": rivals_ascent.lucent(module, layer, units, size, steps, seen=size),
         }
         work["diverse"] = {
             "jaxviz": lambda: jv.visualize(model, apart, steps=steps, size=size, samples=SAMPLES).images,

@@ -91,12 +91,15 @@ def vmapped(module: Any, layer: str, units: Sequence[int], start: np.ndarray, st
     return run
 
 
-def lucent(module: Any, layer: str, units: Sequence[int], size: int, steps: int) -> Ascent:
-    """Lucent's `render_vis` with its defaults at this size: Fourier image, its transforms, Adam; a call for each unit."""
+def lucent(module: Any, layer: str, units: Sequence[int], size: int, steps: int, *, seen: int | None) -> Ascent:
+    """Lucent's `render_vis` with its defaults at this size: Fourier image, its transforms, Adam; a call for each unit.
+
+    Its transforms leave images of changing size, 236 to 260 px of 224; with `seen` they are scaled to that before the network.
+    """
     from lucent.optvis import param, render
 
     hooked = layer.replace(".", "_")
-    options: dict[str, Any] = {"thresholds": (steps,), "progress": False, "show_image": False, "fixed_image_size": size}
+    options: dict[str, Any] = {"thresholds": (steps,), "progress": False, "show_image": False, "fixed_image_size": seen}
 
     def run() -> np.ndarray:
         made = [render.render_vis(module, f"{hooked}:{unit}", lambda: param.image(size), **options) for unit in units]
