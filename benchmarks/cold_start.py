@@ -58,7 +58,9 @@ def start_lucent(args: argparse.Namespace) -> Callable[[], Any]:
     rivals.import_torchvision()
     import lucent.optvis.render  # noqa: F401
 
-    return lambda: rivals_ascent.lucent(rivals.torch_network("resnet18"), args.layer, [0], args.size, args.steps, seen=args.size)()
+    return lambda: rivals_ascent.lucent(
+        rivals.torch_network("resnet18"), args.layer, [0], args.size, args.steps, seen=args.size
+    )()
 
 
 STARTS = {"jaxviz": start_jaxviz, "torch, as written": start_torch, "Lucent": start_lucent}

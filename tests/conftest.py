@@ -33,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "network: needs the internet; skipped unless --run-network is given")
-    config.addinivalue_line("markers", "once: of processes, pages and damaged files, which no other version of Python changes")
+    config.addinivalue_line(
+        "markers", "once: of processes, pages, damaged files and the README, which no other version of Python changes"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

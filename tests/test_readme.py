@@ -19,6 +19,8 @@ from jaxviz.models._taps import no_tap
 from jaxviz.ops import EXACT
 from tests.tiny import random_images
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)

@@ -22,6 +22,9 @@ from jaxviz.ops._parts import whole as whole
 from jaxviz.ops._pool import adaptive_windows as adaptive_windows
 from jaxviz.ops._pool import avg_pool as avg_pool
 from jaxviz.ops._pool import max_pool as max_pool
+from jaxviz.ops._prepared import PreparedKernel as PreparedKernel
+from jaxviz.ops._prepared import plain as plain
+from jaxviz.ops._prepared import prepare_kernel as prepare_kernel
 from jaxviz.ops._relevance import Bias as Bias
 from jaxviz.ops._relevance import Composite as Composite
 from jaxviz.ops._relevance import Propagation as Propagation
@@ -43,6 +46,3 @@ from jaxviz.ops._table import batch_norm as batch_norm
 from jaxviz.ops._table import conv as conv
 from jaxviz.ops._table import linear as linear
 from jaxviz.ops._table import relu as relu
-from jaxviz.ops._winograd import PreparedKernel as PreparedKernel
-from jaxviz.ops._winograd import plain as plain
-from jaxviz.ops._winograd import prepare_kernel as prepare_kernel

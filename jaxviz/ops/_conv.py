@@ -77,7 +77,7 @@ def _pointwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
 @partial(jax.jit, static_argnames=("geometry", "size"), inline=True)
 def direct_gradient(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> Array:
     """Return the gradient (N, *size, C) of the images, from that of the output."""
-    cpu, default = partial(_gradient_on_cpu, geometry=geometry, size=size), partial(xla_gradient, geometry=geometry, size=size)
+    cpu, default = partial(gradient_on_cpu, geometry=geometry, size=size), partial(xla_gradient, geometry=geometry, size=size)
     return lax.platform_dependent(g, kernel, cpu=cpu, default=default)
 
 
@@ -87,7 +87,7 @@ def xla_gradient(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> 
     return jax.linear_transpose(lambda x: plain_conv(x, kernel, geometry), images)(g)[0]
 
 
-def _gradient_on_cpu(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> Array:
+def gradient_on_cpu(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> Array:
     stride, _, _, groups = geometry
     if is_pointwise(kernel, geometry):
         spread = [(0, n - (k - 1) * s - 1, s - 1) for n, k, s in zip(size, g.shape[1:3], stride, strict=True)]

@@ -12,8 +12,9 @@ from jax import lax
 from jaxviz._types import Array
 from jaxviz.ops._conv import direct_conv
 from jaxviz.ops._pool import avg_pool, max_pool
+from jaxviz.ops._prepared import PreparedKernel, prepared_conv
+from jaxviz.ops._straight import is_straight, straight_conv
 from jaxviz.ops._windows import Pair, Pairs
-from jaxviz.ops._winograd import PreparedKernel, prepared_conv
 
 
 def conv(
@@ -42,8 +43,14 @@ def conv(
     Returns:
         float (N, H', W', K).
     """
-    compute: Any = prepared_conv if isinstance(kernel, PreparedKernel) else direct_conv
-    y: Array = compute(x, kernel, (stride, padding, dilation, groups))
+    geometry = (stride, padding, dilation, groups)
+    y: Any
+    if isinstance(kernel, PreparedKernel):
+        y = prepared_conv(x, kernel, geometry)
+    elif is_straight(x, kernel, geometry):
+        y = straight_conv(x, kernel, padding)
+    else:
+        y = direct_conv(x, kernel, geometry)
     return y if bias is None else y + bias[None, None, None, :]
 
 
