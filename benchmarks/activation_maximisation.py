@@ -5,7 +5,7 @@
 
 Seconds a step and image of N units of a layer; lower is better. Three kinds of work, each compared with its like:
 - textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
-  jaxviz computes convolutions as `jv.visualize` does on this machine, and in a row of its own as attribution does;
+  jaxviz computes convolutions as `jv.visualize` does on this machine, and in a row of its own ("exact") as attribution does;
 - defaults: Fourier images with decorrelated colours, transforms, Adam: `jv.visualize` and Lucent's `render_vis`, as it comes
   and scaled to one size after its transforms (`fixed_image_size`), which is less work;
 - diverse: the same, four samples a unit pushed apart: `jv.diversity` and Lucent's `objectives.diversity`, one weight.
@@ -68,7 +68,7 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
     work: dict[str, dict[str, Callable[[], np.ndarray]]] = {
         "textbook": {
             "jaxviz": textbook(model.fast(), layer, units, start, steps, rate, args.precision),
-            "jaxviz, direct sums": textbook(model, layer, units, start, steps, rate, args.precision),
+            "jaxviz, exact": textbook(model, layer, units, start, steps, rate, args.precision),
             "torch, best": rivals_ascent.batched(*same),
             "torch, best, compiled": rivals_ascent.batched(*same, compile=True),
             "torch.func.vmap": rivals_ascent.vmapped(*same),

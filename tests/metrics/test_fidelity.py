@@ -30,7 +30,8 @@ def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, mul
 
     module, model = pair(name, head)
     x, classes = images(2, 40, 40, 3), [3, 7]
-    taken = np.random.default_rng(3).normal(size=(6, 2, 40, 40, 3)).astype(np.float32) * 0.05
+    # Large enough that the differences of scores are more than what rounding leaves of them.
+    taken = np.random.default_rng(3).normal(size=(6, 2, 40, 40, 3)).astype(np.float32) * 0.2
     # Captum asks for all samples of the first image, then of the second.
     theirs = torch.from_numpy((taken / np.asarray(STD, np.float32)).transpose(1, 0, 4, 2, 3).reshape(12, 3, 40, 40).copy())
     inputs, index = normalised(x), torch.tensor(classes)
@@ -45,7 +46,7 @@ def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, mul
     options = {"baselines": torch.zeros(1, 3, 40, 40)} if multiplied else {}
     expected = infidelity(module, perturb, inputs, maps, target=index, n_perturb_samples=6, normalize=normalise, **options)
     found = metrics.infidelity(model, x, ours, perturbation=taken, normalise=normalise)
-    assert_close(found, expected.numpy(), tolerance=1e-3 if normalise else 1e-4)
+    assert_close(found, expected.numpy(), tolerance=1e-4)
 
 
 @pytest.mark.parametrize(("name", "head"), [("vgg16_bn", 64), ("resnet50", None)])
