@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-# Most of the time of the tests is XLA's, compiling: with these it takes less than half as long, and what it compiles is as fast
-# for small networks. With a variable of one's own, an empty one too, these stay out; tests' processes inherit them.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: the tests already run in a process for each core
+from importlib.metadata import version
 
 import jax
 import pytest
 
 from tests.browser import Browser, started
+
+# Most of the time of the tests is XLA's, compiling: with these it takes half as long, and what it compiles is as fast for small
+# networks. With a variable of one's own, an empty one too, these stay out; tests' processes inherit them. XLA ends the process
+# where it does not know an option, as jax 0.12 does not know the second.
+QUICK = "--xla_backend_optimization_level=1"
+if version("jaxlib").startswith("0.10."):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: the tests already run in a process for each core
 
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
