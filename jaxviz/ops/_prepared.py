@@ -28,10 +28,9 @@ from jaxviz.ops._conv import (
 )
 from jaxviz.ops._products import has_few_channels
 from jaxviz.ops._windows import Geometry, Pair, Pairs
-from jaxviz.ops._winograd import F4, in_one_batch, padded, transformed, winograd
+from jaxviz.ops._winograd import F4, across, has_tiles, in_one_batch, padded, transformed, winograd
 
 # Where it was measured to be faster than the direct sum (2 cores with AVX-512, batches of 2 to 8).
-_LEAST_CHANNELS = 64
 _SIDES = range(4, 129)
 
 
@@ -59,8 +58,7 @@ def prepare_kernel(kernel: Array, *, stride: Pair, dilation: Pair, groups: int) 
     """Return a kernel (kh, kw, C / groups, K) with all that `prepared_conv` needs of it."""
     given = np.asarray(kernel)  # all in NumPy: XLA would compile every operation for every shape of kernel
     back = np.ascontiguousarray(turned(given, groups))
-    straight = stride == dilation == (1, 1) and groups == 1
-    if not straight or kernel.shape[:2] != (3, 3) or min(kernel.shape[2:]) < _LEAST_CHANNELS:
+    if not has_tiles(kernel, stride, dilation, groups):
         return PreparedKernel(kernel, jnp.asarray(back), None, None)
     forward, backward = (jnp.asarray(transformed(one, F4)) for one in (given, back))
     return PreparedKernel(kernel, jnp.asarray(back), forward, backward)
@@ -96,8 +94,7 @@ def _backward(geometry: Geometry, residual: tuple[Array, PreparedKernel], g: Arr
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _pulled_back(g: Array, kernel: PreparedKernel, geometry: Geometry, size: Pair) -> Array:
     def on_cpu(g: Array, kernel: PreparedKernel) -> Array:
-        (top, bottom), (left, right) = geometry[1]
-        padding = ((2 - top, 2 - bottom), (2 - left, 2 - right))
+        padding = across(geometry[1])
         if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
             return _quarter(padded(g, padding), kernel.backward)
         if is_pointwise(kernel.plain, geometry) or has_few_channels(kernel.plain, geometry):

@@ -17,26 +17,21 @@ from jax.custom_derivatives import SymbolicZero
 from jaxviz._types import Array
 from jaxviz.ops._conv import gradient_on_cpu, plain_conv, turned, xla_gradient
 from jaxviz.ops._windows import Geometry, Pair, Pairs
-from jaxviz.ops._winograd import F2, in_one_batch, padded, transformed, winograd
+from jaxviz.ops._winograd import F2, across, has_tiles, in_one_batch, padded, transformed, winograd
 
 # Where it was measured to be faster than the direct sum (2 cores with AVX-512): maps no wider than there are channels, and ...
-_LEAST_CHANNELS, _LEAST_SIDE = 64, 5
+_LEAST_SIDE = 5
 _LEAST_PLACES = 700  # ... in all images of a batch: fewer do not pay for the transform of the kernel
 
 
 def is_straight(x: Array, kernel: Array, geometry: Geometry) -> bool:
     """Say whether a convolution is one of those that `straight_conv` computes faster than `direct_conv`."""
     stride, padding, dilation, groups = geometry
-    if kernel.shape[:2] != (3, 3) or (stride, dilation, groups) != ((1, 1), (1, 1), 1) or max(map(max, padding)) > 2:
+    if not has_tiles(kernel, stride, dilation, groups) or max(map(max, padding)) > 2:
         return False
     sides = (*x.shape[1:3], *_size(x, padding))
-    channels = min(kernel.shape[2:])
-    return (
-        channels >= _LEAST_CHANNELS
-        and min(sides) >= _LEAST_SIDE
-        and max(sides) <= channels
-        and x.dtype in ("float32", "float64")
-    )
+    is_wide_enough = min(sides) >= _LEAST_SIDE and max(sides) <= min(kernel.shape[2:])
+    return is_wide_enough and x.dtype in ("float32", "float64")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -56,19 +51,13 @@ def _backward(padding: Pairs, turn: bool, residual: tuple[Any, Array], g: Any) -
     x, kernel = residual
     if isinstance(g, SymbolicZero):
         return None, None
-    of_images: Any = straight_conv(g, kernel, _across(padding), not turn)
+    of_images: Any = straight_conv(g, kernel, across(padding), not turn)
     if x is None:
         return of_images, None
     return of_images, jax.linear_transpose(lambda kernel: _plain(x, kernel, padding, turn), kernel)(g)[0]
 
 
 straight_conv.defvjp(_forward, _backward, symbolic_zeros=True)
-
-
-def _across(padding: Pairs) -> Pairs:
-    """Return the padding of a convolution's gradient, from its own."""
-    (top, bottom), (left, right) = padding
-    return (2 - top, 2 - bottom), (2 - left, 2 - right)
 
 
 def _size(x: Array, padding: Pairs) -> Pair:
@@ -90,7 +79,7 @@ def _computed(x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
 
     def directly(gradient: Callable[..., Array], x: Array, kernel: Array) -> Array:
         if turn:
-            return gradient(x, kernel, geometry=((1, 1), _across(padding), (1, 1), 1), size=size)
+            return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=size)
         return _plain(x, kernel, padding, turn)
 
     def on_cpu(x: Array, kernel: Array) -> Array:
