@@ -12,10 +12,17 @@ import jax.numpy as jnp
 from jaxviz._errors import ArgumentError, UnsupportedError
 from jaxviz._types import Array
 from jaxviz.attribution._target import ClassTarget, Target
-from jaxviz.attribution._trace import Dependence, dependence
+from jaxviz.attribution._trace import (
+    Dependence,
+    abstract_network,
+    abstract_target,
+    dependence,
+    network_key,
+    target_key,
+)
 from jaxviz.models import Model, altered_layers
 from jaxviz.models._table import layer_table
-from jaxviz.models._taps import Node, abstract, nodes, resolve, signature
+from jaxviz.models._taps import Node, nodes, resolve
 
 AsLayers: TypeAlias = str | Sequence[str] | None
 Size: TypeAlias = tuple[int, int]
@@ -37,7 +44,7 @@ def default_layer(model: Model, size: Size) -> str:
     >>> default_layer(jv.load("resnet18"), (224, 224))
     'layer4.1.relu_1'
     """
-    found = _last_with_positions(*_key(model), size, model.in_channels)
+    found = _last_with_positions(*network_key(model), size, model.in_channels)
     if found is None:
         raise UnsupportedError(
             f"{model.name or 'This network'} has no layer with more than one position for images of {size[0]} x {size[1]}, so "
@@ -95,10 +102,7 @@ def tail_above(model: Model, target: Target, layers: Sequence[str], size: Size) 
 
     Traced once for each network, target and size of images; nothing is computed.
     """
-    graphdef, state, avals = _key(model)
-    leaves, of_target = jax.tree.flatten(target)
-    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    return _tail(graphdef, state, avals, of_target, shapes, tuple(layers), size, model.in_channels)
+    return _tail(*network_key(model), *target_key(target), tuple(layers), size, model.in_channels)
 
 
 def check_reached(model: Model, target: Target, layers: Sequence[str], size: Size) -> Tail:
@@ -145,18 +149,9 @@ def _evenness(model: Model, names: tuple[str, ...], layer: str, size: Size) -> A
     return jnp.ptp(slope, axis=(1, 2)).max() / jnp.maximum(jnp.abs(slope).max(), 1e-30)
 
 
-def _key(model: Model) -> tuple[Any, Any, tuple]:
-    return model.graphdef, *signature(model.state)
-
-
-def _abstract(graphdef: Any, treedef: Any, avals: tuple, channels: int) -> Model:
-    colour = jax.ShapeDtypeStruct((channels,), jnp.float32)
-    return Model(abstract(treedef, avals), colour, colour, graphdef)  # type: ignore[arg-type]
-
-
 @functools.lru_cache(maxsize=256)
 def _last_with_positions(graphdef: Any, treedef: Any, avals: tuple, size: Size, channels: int) -> str | None:
-    model = _abstract(graphdef, treedef, avals, channels)
+    model = abstract_network(graphdef, treedef, avals, channels)
     maps = [
         layer.name
         for layer in layer_table(model, size)
@@ -184,8 +179,8 @@ def _carries_all(model: Model, layer: str, size: Size) -> bool:
 def _tail(
     graphdef: Any, treedef: Any, avals: tuple, of_target: Any, shapes: tuple, layers: tuple[str, ...], size: Size, channels: int
 ) -> Tail:
-    model = _abstract(graphdef, treedef, avals, channels)
-    target = jax.tree.unflatten(of_target, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    model = abstract_network(graphdef, treedef, avals, channels)
+    target = abstract_target(of_target, shapes)
     known = {node.name: node.shape for node in nodes(model, size)}
     index = jax.ShapeDtypeStruct((1, 1), jnp.int32) if isinstance(target, ClassTarget) else None
 

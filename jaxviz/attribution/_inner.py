@@ -73,7 +73,7 @@ def _integrated_gradients(
     multiply: bool = True,
 ) -> Inner:
     points, weights = quadrature(rule, steps)
-    program = path_program(model, target, points, weights, multiply)
+    program = path_program(model, target, images.shape[1:3], points, weights, multiply)
     return Inner(program, {"baseline": as_baselines(model, baseline, images)}, len(points))
 
 

@@ -2,83 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Unpack
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxviz import engine
-from jaxviz._static import leaf, pytree
-from jaxviz._types import Array, ArrayLike, PyTree
+from jaxviz._static import leaf
+from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
+from jaxviz.attribution._gradient import Gradient
 from jaxviz.attribution._inner import Inner, as_inner
+from jaxviz.attribution._noisy import MEAN, MEAN_SQUARE, VARIANCE, MeanGradient, Noisy, Scores, noisy
 from jaxviz.attribution._path import Path
+from jaxviz.attribution._stem import find_stem
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import along, apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together
+from jaxviz.attribution._versions import as_count, as_ids, as_seed
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
-
-MEAN, MEAN_SQUARE, VARIANCE = range(3)
-
-
-def noisy(images: Array, ids: Array, noise: Array, seed: Array, numbers: Array) -> Array:
-    """Return images (n, H, W, C) with the normal noise of the samples `numbers` (s,) on them, (s, n, H, W, C)."""
-    draw = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, images.shape[1:])))
-    return images[None] + noise * draw(draw_keys(seed, ids, numbers))
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Noisy:
-    """A statistic of a method's maps over noise: a program of the engine.
-
-    Summed are the differences to the map of the image itself, and their squares: a small variance of large maps is not the
-    difference of two large numbers.
-    """
-
-    inner: Any
-    statistic: Array  # traced: all three are one program
-    noise: Array
-    seed: Array
-    samples: Array
-    absolute: bool = dataclasses.field(metadata=dict(static=True))
-
-    def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found = self._maps({name: value for name, value in items.items() if name != "ids"})
-        return {name: found[name] for name in ("maps", "scores", "index")}
-
-    def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> PyTree:
-        s = len(numbers)
-        images = noisy(items["images"], items["ids"], self.noise, self.seed, numbers)
-        rest = {name: value for name, value in items.items() if name not in ("images", "ids")}
-        found = self._maps({**repeated({**rest, "index": fixed["index"]}, s), "images": together(images)})
-        maps = apart(found["maps"], s)
-        difference = along(valid, maps) * (maps - fixed["maps"][None])
-        return {"sum": difference.sum(0), "squares": (difference * difference).sum(0)}
-
-    def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: dict[str, Array]) -> dict[str, Any]:
-        shift = sums["sum"] / self.samples
-        mean = fixed["maps"] + shift
-        variance = jnp.maximum(sums["squares"] / self.samples - shift * shift, 0)
-        varied = jnp.where(self.statistic == VARIANCE, variance, variance + mean * mean)
-        return {**fixed, "maps": jnp.where(self.statistic == MEAN, mean, varied)}
-
-    def _maps(self, items: dict[str, Any]) -> dict[str, Any]:
-        found = self.inner(items)
-        return {**found, "maps": jnp.abs(found["maps"])} if self.absolute else found
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class _Scores:
-    model: Model
-    target: Target
-
-    def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        return evaluate(self.model, self.target, items["images"], items["index"])
 
 
 def smoothgrad(
@@ -185,17 +127,18 @@ def _smoothed(
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     about = as_inner(inner, model, made, images, inner_options)
-    items = {"images": images, "index": index, "ids": as_ids(ids, len(images)), **about.items}
-    program = Noisy(
-        about.program,
-        np.int32(statistic),  # type: ignore[arg-type]
-        leaf(noise, "noise", low=0),
-        as_seed(seed),
-        leaf(samples, "samples"),
-        bool(absolute),
-    )
+    items = {"images": images, "index": index, **about.items}
+    if ids is not None:
+        items["ids"] = as_ids(ids, len(images))
+    level, seeded, count = leaf(noise, "noise", low=0), as_seed(seed), leaf(samples, "samples")
+    plain = statistic == MEAN and not absolute and isinstance(about.program, Gradient) and not about.items
+    stem = find_stem(model, made, images.shape[1:3]) if plain else None
+    program = Noisy(about.program, np.int32(statistic), level, seeded, count, bool(absolute))  # type: ignore[arg-type]
     if isinstance(about.program, Path):
         found = _over_paths(model, made, program, about, items, samples, run)
+    elif stem is not None:
+        program = MeanGradient(model.bare(), made, level, seeded, count, stem, about.program.ops)
+        found = engine.reduce_images(program, items, samples, **run)
     else:
         found = engine.reduce_images(program, items, samples, **run)
     settings = {
@@ -214,9 +157,9 @@ def _over_paths(
     model: Model, target: Target, program: Noisy, about: Inner, items: dict[str, Any], samples: int, run: RunOptions
 ) -> dict[str, Any]:
     """Return the statistic of maps that take a sum over steps each: one sample after the other, their moments on the host."""
-    images, ids = items["images"], items.pop("ids")
+    images, ids = items["images"], items.pop("ids", None)
     quiet: RunOptions = {**run, "progress": None}
-    clean = engine.map_images(_Scores(model.bare(), target), {"images": images, "index": items["index"]}, **quiet)
+    clean = engine.map_images(Scores(model.bare(), target), {"images": images, "index": items["index"]}, **quiet)
     mean, squares = np.float64(0), np.float64(0)  # Welford's recurrence
     for sample in range(samples):
         seen = _one_noisy(images, ids, program.noise, program.seed, np.asarray([sample], np.int32))
@@ -232,5 +175,5 @@ def _over_paths(
 
 
 @jax.jit
-def _one_noisy(images: Array, ids: Array, noise: Array, seed: Array, numbers: Array) -> Array:
+def _one_noisy(images: Array, ids: Array | None, noise: Array, seed: Array, numbers: Array) -> Array:
     return noisy(images, ids, noise, seed, numbers)[0]

@@ -15,10 +15,11 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._gradient import gradients
+from jaxviz.attribution._stem import find_stem, pull_to_images, stem_gradients
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import along, apart, as_count, evaluate, repeated, together
+from jaxviz.attribution._versions import along, apart, as_count, judged, repeated, together, weighted_sum
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model
+from jaxviz.models import Model, activations
 
 Rule: TypeAlias = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
 RULES: tuple[str, ...] = ("gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -54,38 +55,55 @@ def quadrature(rule: Rule, steps: int, convention: Convention | None = None) -> 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Path:
-    """Weighted gradients at points between baseline and image: a program of the engine."""
+    """Weighted gradients at points between baseline and image: a program of the engine.
+
+    Points lie between the values of the network's stem, and its gradient is applied to the sum; without a stem they are images.
+    """
 
     model: Model
     target: Target
     points: Array
     weights: Array
+    stem: str | None = dataclasses.field(metadata=dict(static=True))
     multiply: bool = dataclasses.field(default=True, metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found = evaluate(self.model, self.target, items["images"], items["index"])
-        ends = evaluate(self.model, self.target, items["baseline"], found["index"])
-        return {"scores": found["scores"], "index": found["index"], "ends": ends["scores"]}
+        found, above = self._evaluate(items["images"], items["index"])
+        ends, below = self._evaluate(items["baseline"], found["index"])
+        return {"scores": found["scores"], "index": found["index"], "ends": ends["scores"], "from": below, "by": above - below}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
-        s, base = len(numbers), items["baseline"][None]
-        difference = items["images"][None] - base
-        images = together(base + along(self.points[numbers], difference) * difference)
-        maps = apart(gradients(self.model, self.target, images, repeated(fixed["index"], s))[1], s, axis=1)
-        return jnp.moveaxis((along(self.weights[numbers] * valid, maps, axis=1) * maps).sum(1), 0, 1)
+        s, by, size = len(numbers), fixed["by"][None], items["images"].shape[1:3]
+        values = together(fixed["from"][None] + along(self.points[numbers], by) * by)
+        index = repeated(fixed["index"], s)
+        if self.stem is None:
+            maps = gradients(self.model, self.target, values, index)[1]
+        else:
+            maps = stem_gradients(self.model, self.target, self.stem, values, index, size)
+        return jnp.swapaxes(weighted_sum(self.weights[numbers] * valid, apart(maps, s, axis=1), axis=1), 0, 1)
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Any]:
+        if self.stem is not None:
+            sums = pull_to_images(self.model, self.stem, items["images"], sums)
         product = sums * (items["images"] - items["baseline"])[:, None]
         delta = product.sum((2, 3, 4)) - (fixed["scores"] - fixed["ends"])
         maps = product if self.multiply else sums
         return {"maps": maps, "scores": fixed["scores"], "index": fixed["index"], "delta": delta}
 
+    def _evaluate(self, images: Array, index: Array | None) -> tuple[dict[str, Any], Array]:
+        """Return what is to know of images, and where they are on the path: the stem's values."""
+        names = self.target.layers()
+        acts = activations(self.model, images, names if self.stem is None else (*names, self.stem))
+        return judged(self.target, acts, images, index), images if self.stem is None else acts[self.stem]
 
-def path_program(model: Model, target: Target, points: np.ndarray, weights: np.ndarray, multiply: bool = True) -> Path:
+
+def path_program(
+    model: Model, target: Target, size: tuple[int, int], points: np.ndarray, weights: np.ndarray, multiply: bool = True
+) -> Path:
     """Return the program of integrated gradients; another number of points makes no other program (up to 1024)."""
     empty = -len(points) % PADDED
     padded = [jnp.asarray(np.pad(values, (0, empty))) for values in (points, weights)]  # float32, unless 64 bits are enabled
-    return Path(model.bare(), target, padded[0], padded[1], bool(multiply))
+    return Path(model.bare(), target, padded[0], padded[1], find_stem(model, target, size), bool(multiply))
 
 
 def integrated_gradients(
@@ -134,6 +152,8 @@ def integrated_gradients(
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     items = {"images": images, "baseline": as_baselines(model, baseline, images), "index": index}
-    found = engine.reduce_images(path_program(model, made, points, weights, multiply), items, len(points), **run)
+    found = engine.reduce_images(
+        path_program(model, made, images.shape[1:3], points, weights, multiply), items, len(points), **run
+    )
     settings = {"baseline": baseline, "steps": len(points), "rule": rule, "multiply": multiply, "convention": convention}
     return finished("integrated_gradients", model, made, found, spatial=False, settings=settings)

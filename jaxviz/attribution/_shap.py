@@ -17,7 +17,7 @@ from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._gradient import gradients
 from jaxviz.attribution._target import AsTarget, ClassTarget, Target, as_target
-from jaxviz.attribution._versions import apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together
+from jaxviz.attribution._versions import apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together, weighted_sum
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, activations
 
@@ -80,12 +80,12 @@ class Shap:
         difference = images[None] + self.noise * noise - base
         seen = together(base + place[..., None, None, None] * difference)
         maps = apart(gradients(self.model, self.target, seen, index)[1], s, axis=1) * difference[None]
-        sums = {"maps": jnp.moveaxis((valid[None, :, None, None, None, None] * maps).sum(1), 0, 1)}
+        sums = {"maps": jnp.swapaxes(weighted_sum(valid, maps, axis=1), 0, 1)}
         if self.known is not None:
             known = self.known[which]  # (s, n, ...)
             if isinstance(self.target, ClassTarget):
                 known = apart(self.target.scores({"output": together(known)}, seen, index).T, s)
-            sums["ends"] = (valid[:, None, None] * known).sum(0)
+            sums["ends"] = weighted_sum(valid, known)
         return sums
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: dict[str, Array]) -> dict[str, Any]:

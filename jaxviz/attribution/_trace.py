@@ -6,6 +6,12 @@ import enum
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from jaxviz.models import Model
+from jaxviz.models._taps import abstract, signature
+
 
 class Dependence(enum.IntEnum):
     """Of a value on what is varied; of two, the larger one holds for their sum."""
@@ -44,6 +50,27 @@ def dependence(jaxpr: Any, given: Sequence[Dependence]) -> list[Dependence]:
     return [of(atom) for atom in jaxpr.outvars]
 
 
+def network_key(model: Model) -> tuple[Any, Any, tuple]:
+    """Return what a network's operations depend on, without its weights: the first arguments of `abstract_network`."""
+    return model.graphdef, *signature(model.state)
+
+
+def abstract_network(graphdef: Any, treedef: Any, avals: tuple, channels: int, dtype: Any = jnp.float32) -> Model:
+    """Return a network of a key with shapes in the place of its weights; `dtype` is that of mean and std."""
+    colour = jax.ShapeDtypeStruct((channels,), dtype)
+    return Model(abstract(treedef, avals), colour, colour, graphdef)  # type: ignore[arg-type]
+
+
+def target_key(target: Any) -> tuple[Any, tuple]:
+    """Return what the operations of a target depend on: the arguments of `abstract_target`."""
+    leaves, treedef = jax.tree.flatten(target)
+    return treedef, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
+
+def abstract_target(treedef: Any, shapes: tuple) -> Any:
+    return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+
+
 def _results(equation: Any, operands: list[Dependence]) -> list[Dependence]:
     name, count = equation.primitive.name, len(equation.outvars)
     highest = max(operands, default=Dependence.NONE)
@@ -52,6 +79,9 @@ def _results(equation: Any, operands: list[Dependence]) -> list[Dependence]:
     inner = _called(equation)
     if inner is not None:
         return dependence(inner, operands)
+    if name == "cond" and not operands[0]:  # a choice by platform
+        branches = [dependence(branch.jaxpr, operands[1:]) for branch in equation.params["branches"]]
+        return [max(kinds) for kinds in zip(*branches, strict=True)]
     varied = sum(kind > Dependence.NONE for kind in operands)
     linear = (
         name in _SUMS

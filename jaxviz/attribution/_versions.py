@@ -39,6 +39,11 @@ def along(values: Array, versions: Array, axis: int = 0) -> Array:
     return values.reshape(*(-1 if i == axis else 1 for i in range(versions.ndim)))
 
 
+def weighted_sum(weights: Array, versions: Array, axis: int = 0) -> Array:
+    """Return the sum of versions, along an axis, by weights (s,); as a product, which XLA computes far faster on CPUs."""
+    return jnp.tensordot(weights, versions, (0, axis), precision="highest")
+
+
 def draw_keys(seed: Array, ids: Array, numbers: Array) -> Array:
     """Return keys (s, n) of the samples `numbers` int32 (s,) and the images' own `ids` int32 (n,): of nothing else."""
     of_image = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(ids)

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.engine._placement import IMAGES, STEPS, sharded
+from jaxviz.models import Model, for_many_steps
 
 
 class Steps(Protocol):
@@ -75,6 +76,7 @@ def tell_steps(grid: Mesh, program: Any, items: PyTree, fixed: PyTree, numbers: 
             more = program.step(items, fixed, numbers[number])
             return jax.tree.map(lambda rows, row: rows.at[number].set(row), told, more)
 
+        program = _for_many_steps(program)
         like = jax.eval_shape(program.step, items, fixed, numbers[0])
         told = jax.tree.map(lambda leaf: jnp.zeros((len(numbers), *leaf.shape), leaf.dtype), like)
         return jax.lax.fori_loop(0, rounds, tell, told)
@@ -116,6 +118,7 @@ def add_steps(
 
     specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(STEPS, IMAGES), P(STEPS), P()), P(STEPS, IMAGES))
     spread = jax.shard_map(step, **specs)
+    program = _for_many_steps(program)
 
     def chunk(number: Array, sums: PyTree) -> PyTree:
         numbers = first + number * at_once + jnp.arange(at_once, dtype=jnp.int32)
@@ -133,3 +136,11 @@ def finish_sums(grid: Mesh, program: Any, items: PyTree, fixed: PyTree, sums: Py
 
     specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
     return jax.shard_map(finish, **specs)(program, items, fixed, total)
+
+
+def is_model(node: Any) -> bool:
+    return isinstance(node, Model)
+
+
+def _for_many_steps(program: Any) -> Any:
+    return jax.tree.map(lambda node: for_many_steps(node) if is_model(node) else node, program, is_leaf=is_model)

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from jaxviz.engine._chunk import (
     apply_program,
     finish_sums,
     fix_images,
+    is_model,
     start_sums,
     tell_steps,
 )
@@ -41,7 +42,6 @@ from jaxviz.engine._placement import (
     make_grid,
 )
 from jaxviz.engine._progress import Clock, Progress
-from jaxviz.models import Model
 
 ROUNDS = 4  # chunks of steps between two reports of progress
 
@@ -265,8 +265,4 @@ def _reduce_chunk(grid: Mesh, program: PyTree, items: PyTree, steps: int, at_onc
 
 def _rounds(program: PyTree, grid: Mesh) -> int:
     """Return how many chunks of steps one call does, in a compiled loop."""
-    return ROUNDS if loops_well(grid, filter(_is_model, jax.tree.leaves(program, is_leaf=_is_model))) else 1
-
-
-def _is_model(node: Any) -> bool:
-    return isinstance(node, Model)
+    return ROUNDS if loops_well(grid, filter(is_model, jax.tree.leaves(program, is_leaf=is_model))) else 1

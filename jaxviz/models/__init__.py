@@ -12,6 +12,7 @@ from jaxviz.models._model import from_function as from_function
 from jaxviz.models._model import from_module as from_module
 from jaxviz.models._parts import changed_activations as changed_activations
 from jaxviz.models._parts import maps_around_patches as maps_around_patches
+from jaxviz.models._prepare import for_many_steps as for_many_steps
 from jaxviz.models._prepare import prepared as prepared
 from jaxviz.models._resnet import ResNet as ResNet
 from jaxviz.models._table import Layer as Layer

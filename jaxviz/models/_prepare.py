@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from flax import nnx
 from jaxviz._types import Array
 from jaxviz.models._layers import Conv
 from jaxviz.models._model import Model
-from jaxviz.models._taps import activations
-from jaxviz.ops import EXACT, PreparedKernel, plain, prepare_kernel
+from jaxviz.models._taps import Function, activations
+from jaxviz.ops import EXACT, PreparedKernel, has_tiles, plain, prepare_kernel, tiled_kernel
 
 
 def prepared(model: Model, names: Sequence[str] | None = None, size: tuple[int, int] | None = None) -> Model:
@@ -22,13 +22,31 @@ def prepared(model: Model, names: Sequence[str] | None = None, size: tuple[int, 
     Kernels of a network's own modules, rather than of this library's `Conv`, stay as they are.
     """
     used = None if names is None else _used_kernels(model, names, size or model.input_size)
+
+    def prepare(path: tuple[Any, ...], layer: Conv, kernel: Any) -> Any:
+        needs_none = isinstance(kernel, PreparedKernel) or kernel.shape[:2] == (1, 1)
+        if needs_none or (used is not None and (*path, "kernel") not in used):
+            return kernel
+        return prepare_kernel(kernel, stride=layer.stride, dilation=layer.dilation, groups=layer.groups)
+
+    return _with_kernels(model, prepare)
+
+
+def for_many_steps(model: Model) -> Model:
+    """Return the network with what every step would make of its kernels anew, for use inside traced code, around a loop."""
+
+    def prepare(path: tuple[Any, ...], layer: Conv, kernel: Any) -> Any:
+        straight = not isinstance(kernel, PreparedKernel) and has_tiles(kernel, layer.stride, layer.dilation, layer.groups)
+        return tiled_kernel(kernel) if straight else kernel
+
+    return model if isinstance(model.graphdef, Function) else _with_kernels(model, prepare)
+
+
+def _with_kernels(model: Model, prepare: Callable[[tuple[Any, ...], Conv, Any], Any]) -> Model:
     module: Any = nnx.merge(model.graphdef, model.state, copy=True)  # else these changes would be the given model's
     for path, node in nnx.iter_graph(module):
-        if isinstance(node, Conv) and (used is None or (*path, "kernel") in used):
-            kernel: Any = node.kernel.get_value()
-            if not isinstance(kernel, PreparedKernel) and kernel.shape[:2] != (1, 1):
-                kernel = prepare_kernel(kernel, stride=node.stride, dilation=node.dilation, groups=node.groups)
-                node.kernel.set_value(kernel)
+        if isinstance(node, Conv):
+            node.kernel.set_value(prepare(path, node, node.kernel.get_value()))
     graphdef, state = nnx.split(module)
     return dataclasses.replace(model, graphdef=graphdef, state=state)
 

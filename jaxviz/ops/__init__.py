@@ -39,6 +39,7 @@ from jaxviz.ops._rules import deconv_relu as deconv_relu
 from jaxviz.ops._rules import guided_relu as guided_relu
 from jaxviz.ops._rules import redirected_relu as redirected_relu
 from jaxviz.ops._rules import relaxed_max_pool as relaxed_max_pool
+from jaxviz.ops._straight import tiled_kernel as tiled_kernel
 from jaxviz.ops._table import EXACT as EXACT
 from jaxviz.ops._table import Ops as Ops
 from jaxviz.ops._table import add as add
@@ -46,3 +47,4 @@ from jaxviz.ops._table import batch_norm as batch_norm
 from jaxviz.ops._table import conv as conv
 from jaxviz.ops._table import linear as linear
 from jaxviz.ops._table import relu as relu
+from jaxviz.ops._winograd import has_tiles as has_tiles

@@ -27,6 +27,7 @@ from jaxviz.ops._conv import (
     xla_gradient,
 )
 from jaxviz.ops._products import has_few_channels
+from jaxviz.ops._straight import TiledKernel
 from jaxviz.ops._windows import Geometry, Pair, Pairs
 from jaxviz.ops._winograd import F4, across, has_tiles, in_one_batch, padded, transformed, winograd
 
@@ -49,9 +50,9 @@ class PreparedKernel:
         return self.plain.shape
 
 
-def plain(kernel: Array | PreparedKernel) -> Array:
+def plain(kernel: Array | PreparedKernel | TiledKernel) -> Array:
     """Return a kernel as it was before it was prepared."""
-    return kernel.plain if isinstance(kernel, PreparedKernel) else kernel
+    return kernel.plain if isinstance(kernel, PreparedKernel | TiledKernel) else kernel
 
 
 def prepare_kernel(kernel: Array, *, stride: Pair, dilation: Pair, groups: int) -> PreparedKernel:

@@ -7,6 +7,7 @@ are. The kernel is transformed in every call, which pays where it serves enough 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxviz._static import pytree
 from jaxviz._types import Array
 from jaxviz.ops._conv import gradient_on_cpu, plain_conv, turned, xla_gradient
 from jaxviz.ops._windows import Geometry, Pair, Pairs
@@ -22,6 +24,27 @@ from jaxviz.ops._winograd import F2, across, has_tiles, in_one_batch, padded, tr
 # Where it was measured to be faster than the direct sum (2 cores with AVX-512): maps no wider than there are channels, and ...
 _LEAST_SIDE = 5
 _LEAST_PLACES = 700  # ... in all images of a batch: fewer do not pay for the transform of the kernel
+_LEAST_TILED = 150  # ... with a transformed one: fewer do not pay for reading it, almost twice as large
+
+
+@pytree
+@dataclass(frozen=True)
+class TiledKernel:
+    """A kernel, and its transforms for `straight_conv` and for its gradient: made once for many steps of a loop."""
+
+    plain: Array  # (3, 3, C, K)
+    forward: Array  # (16, C, K)
+    turned: Array  # (16, C, K), of half a turn of it
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.plain.shape
+
+
+def tiled_kernel(kernel: Array) -> TiledKernel:
+    """Return a kernel (3, 3, C, K) with its transforms; in traced code, those that nothing uses cost nothing."""
+    forward, back = (lax.optimization_barrier(transformed(kernel, F2, turn=turn)) for turn in (False, True))
+    return TiledKernel(kernel, forward, back)
 
 
 def is_straight(x: Array, kernel: Array, geometry: Geometry) -> bool:
@@ -60,6 +83,23 @@ def _backward(padding: Pairs, turn: bool, residual: tuple[Any, Array], g: Any) -
 straight_conv.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def tiled_conv(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool = False) -> Array:
+    """Return what `straight_conv` does. Only `x` has a gradient."""
+    return _computed_tiled(x, kernel, padding, turn)
+
+
+def _forward_tiled(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool) -> tuple[Array, TiledKernel]:
+    return tiled_conv(x, kernel, padding, turn), kernel
+
+
+def _backward_tiled(padding: Pairs, turn: bool, kernel: TiledKernel, g: Array) -> tuple[Array, None]:
+    return tiled_conv(g, kernel, across(padding), not turn), None
+
+
+tiled_conv.defvjp(_forward_tiled, _backward_tiled)
+
+
 def _size(x: Array, padding: Pairs) -> Pair:
     (top, bottom), (left, right) = padding
     return x.shape[1] + top + bottom - 2, x.shape[2] + left + right - 2
@@ -69,21 +109,41 @@ def _plain(x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
     return plain_conv(x, turned(kernel) if turn else kernel, ((1, 1), padding, (1, 1), 1))
 
 
+def _in_tiles(x: Array, tiled: Array, padding: Pairs, turn: bool) -> Array:
+    return winograd(padded(x, padding), tiled, F2, "ptk,pck->ptc" if turn else "ptc,pck->ptk")
+
+
+def _directly(gradient: Callable[..., Array], x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
+    if turn:
+        return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=_size(x, padding))
+    return _plain(x, kernel, padding, turn)
+
+
+def _places(x: Array, padding: Pairs) -> int:
+    height, width = _size(x, padding)
+    return len(x) * height * width
+
+
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
 def _computed(x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
-    size = _size(x, padding)
-
-    def in_tiles(x: Array, kernel: Array) -> Array:
-        tiled = lax.optimization_barrier(transformed(kernel, F2, turn=turn))
-        return winograd(padded(x, padding), tiled, F2, "ptk,pck->ptc" if turn else "ptc,pck->ptk")
-
-    def directly(gradient: Callable[..., Array], x: Array, kernel: Array) -> Array:
-        if turn:
-            return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=size)
-        return _plain(x, kernel, padding, turn)
-
     def on_cpu(x: Array, kernel: Array) -> Array:
-        pays = len(x) * size[0] * size[1] >= _LEAST_PLACES
-        return in_tiles(x, kernel) if pays else directly(gradient_on_cpu, x, kernel)
+        if _places(x, padding) < _LEAST_PLACES:
+            return _directly(gradient_on_cpu, x, kernel, padding, turn)
+        return _in_tiles(x, lax.optimization_barrier(transformed(kernel, F2, turn=turn)), padding, turn)
 
-    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=partial(directly, xla_gradient))
+    default = partial(_directly, xla_gradient, padding=padding, turn=turn)
+    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=default)
+
+
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _computed_tiled(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool) -> Array:
+    def on_cpu(x: Array, kernel: TiledKernel) -> Array:
+        if _places(x, padding) < _LEAST_TILED:
+            return in_one_batch(partial(_directly, gradient_on_cpu, padding=padding, turn=turn))(x, kernel.plain)
+        tiled = kernel.turned if turn else kernel.forward
+        return in_one_batch(partial(_in_tiles, padding=padding, turn=turn))(x, tiled)
+
+    def elsewhere(x: Array, kernel: TiledKernel) -> Array:
+        return _directly(xla_gradient, x, kernel.plain, padding, turn)
+
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)

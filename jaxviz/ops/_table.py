@@ -13,13 +13,13 @@ from jaxviz._types import Array
 from jaxviz.ops._conv import direct_conv
 from jaxviz.ops._pool import avg_pool, max_pool
 from jaxviz.ops._prepared import PreparedKernel, prepared_conv
-from jaxviz.ops._straight import is_straight, straight_conv
+from jaxviz.ops._straight import TiledKernel, is_straight, straight_conv, tiled_conv
 from jaxviz.ops._windows import Pair, Pairs
 
 
 def conv(
     x: Array,
-    kernel: Array | PreparedKernel,
+    kernel: Array | PreparedKernel | TiledKernel,
     bias: Array | None = None,
     *,
     stride: Pair = (1, 1),
@@ -30,11 +30,11 @@ def conv(
     """Cross-correlate images with a kernel, as `torch.nn.functional.conv2d` does.
 
     Reverse mode works to any order; forward mode (`jax.jvp`, `jax.jacfwd`) does not, because the gradient is a
-    `jax.custom_vjp`. A prepared kernel has no gradient of its own.
+    `jax.custom_vjp`. A kernel that was prepared has no gradient of its own.
 
     Args:
         x: float (N, H, W, C).
-        kernel: float (kh, kw, C / groups, K), or one prepared by `Model.fast`.
+        kernel: float (kh, kw, C / groups, K), or one prepared by `Model.fast` or for many steps.
         bias: float (K,) or None.
         stride, dilation: one int for each of height and width.
         padding: `((top, bottom), (left, right))` zeros.
@@ -47,6 +47,9 @@ def conv(
     y: Any
     if isinstance(kernel, PreparedKernel):
         y = prepared_conv(x, kernel, geometry)
+    elif isinstance(kernel, TiledKernel):
+        straight = is_straight(x, kernel.plain, geometry)
+        y = tiled_conv(x, kernel, padding) if straight else direct_conv(x, kernel.plain, geometry)
     elif is_straight(x, kernel, geometry):
         y = straight_conv(x, kernel, padding)
     else:

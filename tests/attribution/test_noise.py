@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxviz import attribution
+from jaxviz import attribution, engine
 from jaxviz._errors import ArgumentError, UnsupportedError
 from jaxviz.attribution import integrated_gradients, smoothgrad, smoothgrad_squared, vargrad
 from jaxviz.attribution._inner import as_inner
-from jaxviz.attribution._noise import Noisy, noisy
+from jaxviz.attribution._noisy import MeanGradient, Noisy, noisy
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import _reduce
 from jaxviz.models import from_function
+from jaxviz.ops import EXACT
 from tests.attribution.kinks import assert_images_close
 from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
 from tests.contracts import convolutions
@@ -161,7 +162,8 @@ def test_k_targets_are_k_runs() -> None:
 
 
 def test_other_counts_noise_seeds_and_statistics_compile_nothing() -> None:
-    smoothgrad(TINY, X, 1, samples=32, chunk=24)
+    for method in METHODS.values():  # means have a program, the other two share one
+        method(TINY, X, 1, samples=32, chunk=24, ids=IDS)
     caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
     before = [cache._cache_size() for cache in caches]
     for method in METHODS.values():
@@ -175,6 +177,31 @@ def stepped(samples: int):
     program = Noisy(inner, jnp.int32(0), jnp.float32(0.1), jnp.int32(0), jnp.float32(samples), False)
     items = {"images": X, "index": index, "ids": IDS}
     return jax.jit(program.step), (items, program.start(items), np.arange(4, dtype=np.int32), np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize("ids", [None, IDS])
+@pytest.mark.parametrize("inner", ["saliency", "guided_backprop"])
+def test_means_through_the_stem_are_those_of_whole_gradients(inner: str, ids: np.ndarray | None) -> None:
+    """Of absolute maps there is no such short cut: beside Captum in `test_equals_captums_noise_tunnel`."""
+    target, index = as_target(TINY, [[0, 4]], X)
+    items = {"images": X, "index": index} | ({} if ids is None else {"ids": ids})
+    program = as_inner(inner, TINY, target, jnp.asarray(X), None).program
+    numbers = jnp.float32(0.2), jnp.int32(3), jnp.float32(5)
+    whole = engine.reduce_images(Noisy(program, jnp.int32(0), *numbers, False), items, 5)
+    ours = engine.reduce_images(MeanGradient(TINY.bare(), target, *numbers, "conv1", program.ops), items, 5)
+    found = smoothgrad(TINY, X, [[0, 4]], inner=inner, samples=5, noise=0.2, seed=3, ids=ids)
+    for name in ("maps", "scores", "index"):
+        np.testing.assert_allclose(ours[name], whole[name], atol=1e-6 * np.abs(whole["maps"]).max())
+    np.testing.assert_array_equal(found.maps, ours["maps"])
+
+
+def test_a_step_of_means_is_a_pass_above_the_stem_and_one_convolution_of_noise() -> None:
+    target, index = as_target(TINY, 1, X)
+    program = MeanGradient(TINY.bare(), target, jnp.float32(0.1), jnp.int32(0), jnp.float32(4), "conv1", EXACT)
+    items = {"images": X, "index": index}
+    args = items, program.start(items), np.arange(4, dtype=np.int32), np.ones(4, np.float32)
+    assert convolutions(jax.jit(program.step), *args) == 3
+    assert jax.export.export(jax.jit(program.step), platforms=("cpu", "cuda", "tpu"))(*args).platforms == ("cpu", "cuda", "tpu")
 
 
 def test_a_step_is_a_forward_and_a_backward_pass_and_lowers_everywhere() -> None:

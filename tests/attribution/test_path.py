@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxviz import attribution
+from jaxviz import attribution, engine, objectives
 from jaxviz._errors import ArgumentError
 from jaxviz.attribution import integrated_gradients
 from jaxviz.attribution._path import RULES, path_program, quadrature
@@ -226,7 +226,7 @@ def test_other_steps_rules_images_and_classes_compile_nothing() -> None:
 def lowered(steps: int, n: int = 2):
     """Return one step of the program of integrated gradients with a number of steps in all, 4 at a time."""
     target, index = as_target(TINY, [1] * n, X[:n])
-    program = path_program(TINY, target, *quadrature("gauss_legendre", steps))
+    program = path_program(TINY, target, X.shape[1:3], *quadrature("gauss_legendre", steps))
     items = {"images": X[:n], "baseline": 0 * X[:n], "index": index}
     fixed = program.start(items)
     numbers, valid = np.arange(4, dtype=np.int32), np.ones(4, np.float32)
@@ -241,7 +241,18 @@ def test_memory_and_work_of_a_step_do_not_depend_on_the_steps() -> None:
 
 def test_a_step_is_a_forward_and_a_backward_pass() -> None:
     step, args = lowered(8)
-    assert convolutions(step, *args) == 4  # two forward, two backward to the image
+    assert convolutions(step, *args) == 2  # of two, that above the stem: one forward, one backward
+
+
+@pytest.mark.parametrize("target", [[[0, 4]], objectives.channel("relu_1", [3, 5])])
+def test_the_stem_changes_nothing(target) -> None:
+    made, index = as_target(TINY, target, X)
+    through = path_program(TINY, made, X.shape[1:3], *quadrature("gauss_legendre", 6))
+    assert through.stem == "conv1"
+    items = {"images": X, "baseline": 0 * X + 0.3, "index": index}
+    ours, whole = (engine.reduce_images(one, items, 6) for one in (through, dataclasses.replace(through, stem=None)))
+    for name in ("maps", "delta", "scores"):
+        np.testing.assert_allclose(ours[name], whole[name], atol=1e-6 * np.abs(whole["maps"]).max() + 1e-7)
 
 
 def test_lowers_everywhere() -> None:
