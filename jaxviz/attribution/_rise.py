@@ -15,7 +15,7 @@ from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import along, apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together
+from jaxviz.attribution._versions import along, apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together, weighted_sum
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 
@@ -74,12 +74,10 @@ class Rise:
         seen = items["baseline"][None] + masks[..., None] * (images - items["baseline"])[None]
         found = evaluate(self.model, self.target, together(seen), repeated(fixed["index"], s))
         assert found["scores"] is not None
-        masks = along(valid, masks) * masks
         # Scores less that of the whole image: a constant in all of them would leave nothing but rounding.
-        return {
-            "products": jnp.einsum("snk,snhw->nkhw", apart(found["scores"], s) - fixed["scores"][None], masks),
-            "masks": masks.sum(0),
-        }
+        change = apart(found["scores"], s) - fixed["scores"][None]
+        products = jnp.einsum("snk,snhw->nkhw", along(valid, change) * change, masks)
+        return {"products": products, "masks": weighted_sum(valid, masks)}
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: dict[str, Array]) -> dict[str, Any]:
         masks, scores = sums["masks"][:, None], fixed["scores"][..., None, None]

@@ -91,6 +91,7 @@ def stem_gradients(
 
 def pull_to_images(model: Model, stem: str, images: Array, gradients: Array, *, ops: Ops = EXACT) -> Array:
     """Return gradients with respect to a stem's values, (n, K, ...), as gradients with respect to images, (n, K, H, W, C)."""
+    images = images.astype(jnp.promote_types(images.dtype, gradients.dtype))  # of float64 networks, float64 maps
     _, pull = jax.vjp(lambda x: activations(model, x, (stem,), ops=ops)[stem], images)
     each = jnp.swapaxes(gradients, 0, 1)  # one target after the other: the memory of one
     maps = pull(each[0])[0][None] if len(each) == 1 else jax.lax.map(lambda one: pull(one)[0], each)
