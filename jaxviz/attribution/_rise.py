@@ -15,7 +15,18 @@ from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import along, apart, as_count, as_ids, as_seed, draw_keys, evaluate, repeated, together, weighted_sum
+from jaxviz.attribution._versions import (
+    along,
+    apart,
+    as_count,
+    as_ids,
+    as_seed,
+    draw_keys,
+    evaluate,
+    repeated,
+    together,
+    weighted_sum,
+)
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 
