@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxviz._types import Array
 from jaxviz.ops._products import gradient_by_products, has_few_channels, has_few_places
 from jaxviz.ops._windows import Geometry, Pair
+from jaxviz.ops._winograd import in_one_batch
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -36,7 +37,7 @@ def _backward(geometry: Geometry, residual: tuple[Any, Array, Array], g: Any) ->
     x, empty, kernel = residual
     if isinstance(g, SymbolicZero):
         return None, None
-    of_images = direct_gradient(g, kernel, geometry=geometry, size=(empty.shape[1], empty.shape[2]))
+    of_images: Any = direct_gradient(g, kernel, geometry, (empty.shape[1], empty.shape[2]))
     if x is None:
         return of_images, None
     return of_images, jax.linear_transpose(lambda kernel: plain_conv(x, kernel, geometry), kernel)(g)[0]
@@ -74,9 +75,33 @@ def _pointwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
     return lax.platform_dependent(x, kernel, cpu=product, default=partial(plain_conv, geometry=geometry))
 
 
-@partial(jax.jit, static_argnames=("geometry", "size"), inline=True)
-def direct_gradient(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) -> Array:
-    """Return the gradient (N, *size, C) of the images, from that of the output."""
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def direct_gradient(g: Array, kernel: Array, geometry: Geometry, size: Pair) -> Array:
+    """Return the gradient (N, *size, C) of the images, from that of the output. Its own gradient is the convolution."""
+    return _computed_gradient(g, kernel, geometry, size)
+
+
+def _forward_gradient(g: Any, kernel: Any, geometry: Geometry, size: Pair) -> tuple[Array, tuple[Any, Array]]:
+    return direct_gradient(g.value, kernel.value, geometry, size), (g.value if kernel.perturbed else None, kernel.value)
+
+
+def _backward_gradient(
+    geometry: Geometry, size: Pair, residual: tuple[Any, Array], of_images: Any
+) -> tuple[Array | None, Array | None]:
+    g, kernel = residual
+    if isinstance(of_images, SymbolicZero):
+        return None, None
+    of_g: Any = direct_conv(of_images, kernel, geometry)
+    if g is None:
+        return of_g, None
+    return of_g, jax.linear_transpose(lambda k: xla_gradient(g, k, geometry=geometry, size=size), kernel)(of_images)[0]
+
+
+direct_gradient.defvjp(_forward_gradient, _backward_gradient, symbolic_zeros=True)
+
+
+@partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _computed_gradient(g: Array, kernel: Array, geometry: Geometry, size: Pair) -> Array:
     cpu, default = partial(gradient_on_cpu, geometry=geometry, size=size), partial(xla_gradient, geometry=geometry, size=size)
     return lax.platform_dependent(g, kernel, cpu=cpu, default=default)
 
@@ -93,7 +118,7 @@ def gradient_on_cpu(g: Array, kernel: Array, *, geometry: Geometry, size: Pair) 
         spread = [(0, n - (k - 1) * s - 1, s - 1) for n, k, s in zip(size, g.shape[1:3], stride, strict=True)]
         return lax.pad(g @ kernel[0, 0].T, jnp.zeros((), g.dtype), ((0, 0, 0), *spread, (0, 0, 0)))
     if has_few_channels(kernel, geometry) or has_few_places(g, kernel, geometry):
-        return gradient_by_products(g, kernel, geometry, size)
+        return in_one_batch(partial(gradient_by_products, geometry=geometry, size=size))(g, kernel)
     # The barrier keeps XLA from folding the turn into the convolution, in a form that it has no fast program for.
     return turned_conv(g, lax.optimization_barrier(turned(kernel, groups)), geometry, size)
 

@@ -99,7 +99,7 @@ def _pulled_back(g: Array, kernel: PreparedKernel, geometry: Geometry, size: Pai
         if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
             return _quarter(padded(g, padding), kernel.backward)
         if is_pointwise(kernel.plain, geometry) or has_few_channels(kernel.plain, geometry):
-            return direct_gradient(g, kernel.plain, geometry=geometry, size=size)
+            return direct_gradient(g, kernel.plain, geometry, size)
         return turned_conv(g, kernel.turned, geometry, size)
 
     def elsewhere(g: Array, kernel: PreparedKernel) -> Array:
