@@ -40,6 +40,7 @@ def smoothgrad(
     """Return the mean of a method's maps over noisy copies of the image (Smilkov et al., 2017).
 
     The class explained where `target` is None is the top class of the image without noise. Noise is not cut off at 0 and 1.
+    One forward and one backward pass a sample; of a network's affine start, its first convolution, one backward pass in all.
 
     Args:
         model: any network or function.

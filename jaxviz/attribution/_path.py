@@ -122,7 +122,7 @@ def integrated_gradients(
 
     The map's sum is the score's change from the baseline x' to the image x, but for the error of the sum over `steps` points,
     which `delta` tells. Of networks of ReLUs it falls as 1 / steps by any rule: about a hundredth of the score at 50 steps, a
-    thousandth at 500. One forward and one backward pass a step.
+    thousandth at 500. One forward and one backward pass a step, of what lies above the network's affine start.
 
     In float32 a ReLU whose input is 0 but for rounding, on some step, changes a map by up to some thousandths of its largest
     value. Where that matters, give a model whose leaves are float64, within `jax.enable_x64(True)`: maps are float64 then.

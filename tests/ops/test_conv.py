@@ -124,15 +124,27 @@ def test_kernels_of_several_networks_may_be_mapped_over():
     np.testing.assert_allclose(found, expected, atol=3e-5 * np.abs(expected).max())
 
 
-def test_second_derivatives():
-    images, kernel, options, reference = made("stride 2, odd")
+@pytest.mark.parametrize("case", ["stride 2, odd", "stem", "few places, stride 2", "1 x 1, stride 2", "dilated"])
+def test_second_derivatives(case):
+    images, kernel, options, reference = made(case)
 
-    def twice(fn: Any) -> jax.Array:
-        slope = jax.grad(lambda x: jnp.sin(fn(x)).sum())
-        return jax.grad(lambda x: (slope(x) ** 2).sum())(images)
+    def twice(fn: Any) -> tuple[jax.Array, ...]:
+        def slope(x: Any, w: Any) -> jax.Array:
+            return jax.grad(lambda x: jnp.sin(fn(x, w)).sum())(x)
 
-    wanted = twice(lambda x: reference(x, kernel))
-    np.testing.assert_allclose(twice(lambda x: conv(x, kernel, **options)), wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+        return jax.jit(jax.grad(lambda x, w: (slope(x, w) ** 2).sum(), argnums=(0, 1)))(images, kernel)
+
+    for ours, wanted in zip(twice(partial(conv, **options)), twice(reference), strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=2e-5 * float(jnp.abs(wanted).max()))
+
+
+def test_gradients_of_a_strided_first_convolution_are_one_image_at_a_time_under_vmap_too():
+    """A program that maps over units has one image each: in one batch, all of them would leave the cache."""
+    images, kernel, options, _ = made("stem")
+    many = jnp.stack([jnp.asarray(images[:1])] * 5)
+    slope = jax.grad(lambda x: (conv(x, kernel, **options) ** 2).sum())
+    assert str(jax.make_jaxpr(jax.vmap(slope))(many)).count("length=5") == 1
+    assert str(jax.make_jaxpr(slope)(many[:, 0])).count("length=5") == 1
 
 
 def test_only_what_is_asked_for_is_computed():

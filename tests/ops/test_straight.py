@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxviz.ops import conv
+from jaxviz.ops import conv, tiled_kernel
 from jaxviz.ops._conv import direct_conv, plain_conv
 from jaxviz.ops._straight import is_straight
 
@@ -89,6 +89,35 @@ def test_one_image_after_the_other_is_one_batch() -> None:
     )
     assert (np.asarray(alone) != np.asarray(whole[:1])).any()
     np.testing.assert_allclose(alone, whole[:1], atol=1e-6 * float(jnp.abs(whole).max()))
+
+
+@pytest.mark.parametrize("case", [*CASES, "few places"])
+def test_kernels_transformed_for_many_steps_give_the_same(case: str) -> None:
+    n, case = (2, "many channels, small maps") if case == "few places" else (None, case)
+    images, kernel = made(case)
+    images, convolve = images[:n], partial(conv, padding=CASES[case][-1])
+
+    def both(x: Any, w: Any) -> list[jax.Array]:
+        y, pull = jax.vjp(lambda x: convolve(x, w), x)
+        return [y, *pull(jnp.cos(y)), jax.grad(lambda x: jnp.sin(pull(convolve(x, w))[0]).sum())(x)]
+
+    found = jax.jit(lambda x, w: both(x, tiled_kernel(w)))(images, kernel)
+    for ours, wanted in zip(found, jax.jit(both)(images, kernel), strict=True):
+        np.testing.assert_allclose(ours, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+    each = jax.jit(jax.vmap(lambda x, w: convolve(x[None], tiled_kernel(w))[0], (0, None)))(images, kernel)
+    np.testing.assert_allclose(each, found[0], atol=1e-6 * float(jnp.abs(found[0]).max()))
+
+
+def test_kernels_transformed_for_many_steps_are_transformed_outside_of_the_loop() -> None:
+    images, kernel = made("many channels, small maps")
+
+    def looped(x: Any, w: Any) -> Any:
+        tiled = tiled_kernel(w)
+        return jax.lax.fori_loop(0, 3, lambda i, x: x + conv(x, tiled, padding=((1, 1), (1, 1))), x)
+
+    kernel = kernel[..., :1].repeat(256, -1)
+    body = str(jax.make_jaxpr(looped)(images[:4], kernel)).split("body_jaxpr={")[1]
+    assert "f32[16,256,256] = dot_general" not in body and "f32[16,65536]" not in body
 
 
 def test_networks_may_be_mapped_over() -> None:
