@@ -108,16 +108,22 @@ def test_kernels_transformed_for_many_steps_give_the_same(case: str) -> None:
     np.testing.assert_allclose(each, found[0], atol=1e-6 * float(jnp.abs(found[0]).max()))
 
 
+def _same(x: Any, w: Any) -> Any:
+    return conv(x, w, padding=((1, 1), (1, 1)))
+
+
 def test_kernels_transformed_for_many_steps_are_transformed_outside_of_the_loop() -> None:
     images, kernel = made("many channels, small maps")
 
     def looped(x: Any, w: Any) -> Any:
         tiled = tiled_kernel(w)
-        return jax.lax.fori_loop(0, 3, lambda i, x: x + conv(x, tiled, padding=((1, 1), (1, 1))), x)
+        return jax.lax.fori_loop(0, 3, lambda i, x: x + _same(x, tiled), x)
 
     kernel = kernel[..., :1].repeat(256, -1)
-    body = str(jax.make_jaxpr(looped)(images[:4], kernel)).split("body_jaxpr={")[1]
-    assert "f32[16,256,256] = dot_general" not in body and "f32[16,65536]" not in body
+    before, body = str(jax.make_jaxpr(looped)(images[:4], kernel)).split("scan[")
+    assert "f32[16,65536]" in before and "f32[16,65536]" not in body
+    untransformed = jax.make_jaxpr(lambda x, w: jax.lax.fori_loop(0, 3, lambda i, x: x + _same(x, w), x))(images, kernel)
+    assert "f32[16,65536]" in str(untransformed).split("scan[")[1]
 
 
 def test_networks_may_be_mapped_over() -> None:
