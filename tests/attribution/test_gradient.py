@@ -142,7 +142,8 @@ def test_k_targets_share_one_forward_pass(ops):
     forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), IMAGES).cost_analysis()["flops"]
     backward = flops(3, ops=ops) - flops(2, ops=ops)
     assert 0.7 * forward < backward < 1.3 * forward
-    assert abs(flops(3, ops=ops) - forward - 3 * backward) < 0.15 * forward
+    # A second forward pass would be all of `forward`; the loop over images in the stem's gradient is counted as one image.
+    assert abs(flops(3, ops=ops) - forward - 3 * backward) < 0.25 * forward
 
 
 def test_k_targets_are_what_each_is_alone():
