@@ -98,7 +98,7 @@ class Path:
 
 
 def path_program(
-    model: Model, target: Target, size: tuple[int, int], points: np.ndarray, weights: np.ndarray, multiply: bool = True
+    model: Model, target: Target, size: tuple[int, ...], points: np.ndarray, weights: np.ndarray, multiply: bool = True
 ) -> Path:
     """Return the program of integrated gradients; another number of points makes no other program (up to 1024)."""
     empty = -len(points) % PADDED

@@ -28,12 +28,12 @@ from jaxviz.models._taps import abstract_image, nodes, resolve
 from jaxviz.ops import EXACT, Ops
 
 
-def find_stem(model: Model, target: Target, size: tuple[int, int]) -> str | None:
+def find_stem(model: Model, target: Target, size: tuple[int, ...]) -> str | None:
     """Return the last node that is affine in the image and through which alone the scores depend on it; None if there is none.
 
     Read from the operations that are computed, once for each network, target and size (H, W) of images; no name is looked at.
     """
-    return _find_stem(*network_key(model), *target_key(target), abstract_image(model, size))
+    return _find_stem(*network_key(model), *target_key(target), abstract_image(model, (size[0], size[1])))
 
 
 @functools.lru_cache(maxsize=256)
@@ -76,7 +76,7 @@ def _kinds(fn: Any, image: Any, *rest: Any) -> list[Dependence]:
 
 
 def stem_gradients(
-    model: Model, target: Target, stem: str, values: Array, index: Array | None, size: tuple[int, int], *, ops: Ops = EXACT
+    model: Model, target: Target, stem: str, values: Array, index: Array | None, size: tuple[int, ...], *, ops: Ops = EXACT
 ) -> Array:
     """Return the gradients (K, n, ...) of scores with respect to the values (n, ...) of a stem, for images of a size (H, W)."""
     unseen = jnp.zeros((len(values), *size, model.in_channels), values.dtype)

@@ -24,8 +24,9 @@ def prepared(model: Model, names: Sequence[str] | None = None, size: tuple[int, 
     used = None if names is None else _used_kernels(model, names, size or model.input_size)
 
     def prepare(path: tuple[Any, ...], layer: Conv, kernel: Any) -> Any:
-        needs_none = isinstance(kernel, PreparedKernel) or kernel.shape[:2] == (1, 1)
-        if needs_none or (used is not None and (*path, "kernel") not in used):
+        if isinstance(kernel, PreparedKernel) or kernel.shape[:2] == (1, 1):
+            return kernel
+        if used is not None and (*path, "kernel") not in used:
             return kernel
         return prepare_kernel(kernel, stride=layer.stride, dilation=layer.dilation, groups=layer.groups)
 
@@ -36,8 +37,9 @@ def for_many_steps(model: Model) -> Model:
     """Return the network with what every step would make of its kernels anew, for use inside traced code, around a loop."""
 
     def prepare(path: tuple[Any, ...], layer: Conv, kernel: Any) -> Any:
-        straight = not isinstance(kernel, PreparedKernel) and has_tiles(kernel, layer.stride, layer.dilation, layer.groups)
-        return tiled_kernel(kernel) if straight else kernel
+        if isinstance(kernel, PreparedKernel) or not has_tiles(kernel, layer.stride, layer.dilation, layer.groups):
+            return kernel
+        return tiled_kernel(kernel)
 
     return model if isinstance(model.graphdef, Function) else _with_kernels(model, prepare)
 
