@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError, UnsupportedError
 from jaxviz._types import Array
-from jaxviz.attribution._target import ClassTarget, Target
+from jaxviz.attribution._target import Target
 from jaxviz.attribution._trace import (
     Dependence,
     abstract_network,
     abstract_target,
     dependence,
+    dependence_on_first,
     network_key,
     target_key,
 )
@@ -170,9 +171,7 @@ def _carries_all(model: Model, layer: str, size: Size) -> bool:
 
     shape = next(node.shape for node in nodes(model, size) if node.name == layer)
     image, value = (jax.ShapeDtypeStruct((1, *rest), jnp.float32) for rest in ((*size, model.in_channels), shape))
-    jaxpr = jax.make_jaxpr(logits)(image, value, model).jaxpr
-    given = [Dependence.AFFINE] + [Dependence.NONE] * (len(jaxpr.invars) - 1)
-    return max(dependence(jaxpr, given)) == Dependence.NONE
+    return max(dependence_on_first(logits, image, value, model)) == Dependence.NONE
 
 
 @functools.lru_cache(maxsize=256)
@@ -180,9 +179,8 @@ def _tail(
     graphdef: Any, treedef: Any, avals: tuple, of_target: Any, shapes: tuple, layers: tuple[str, ...], size: Size, channels: int
 ) -> Tail:
     model = abstract_network(graphdef, treedef, avals, channels)
-    target = abstract_target(of_target, shapes)
+    target, index = abstract_target(of_target, shapes)
     known = {node.name: node.shape for node in nodes(model, size)}
-    index = jax.ShapeDtypeStruct((1, 1), jnp.int32) if isinstance(target, ClassTarget) else None
 
     def scores(deltas: list[Array], model: Model, target: Target, images: Array, index: Array | None) -> Array:
         changes = {name: functools.partial(jnp.add, delta) for name, delta in zip(layers, deltas, strict=True)}

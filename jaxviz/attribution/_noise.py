@@ -132,15 +132,14 @@ def _smoothed(
     if ids is not None:
         items["ids"] = as_ids(ids, len(images))
     level, seeded, count = leaf(noise, "noise", low=0), as_seed(seed), leaf(samples, "samples")
-    plain = statistic == MEAN and not absolute and isinstance(about.program, Gradient) and not about.items
-    stem = find_stem(model, made, images.shape[1:3]) if plain else None
     program = Noisy(about.program, np.int32(statistic), level, seeded, count, bool(absolute))  # type: ignore[arg-type]
     if isinstance(about.program, Path):
         found = _over_paths(model, made, program, about, items, samples, run)
-    elif stem is not None:
-        program = MeanGradient(model.bare(), made, level, seeded, count, stem, about.program.ops)
-        found = engine.reduce_images(program, items, samples, **run)
     else:
+        if statistic == MEAN and not absolute and isinstance(about.program, Gradient) and not about.items:
+            stem = find_stem(model, made, images.shape[1:3])
+            if stem is not None:
+                program = MeanGradient(model.bare(), made, level, seeded, count, stem, about.program.ops)
         found = engine.reduce_images(program, items, samples, **run)
     settings = {
         "inner": inner,

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jaxviz._static import pytree
 from jaxviz._types import Array, PyTree
-from jaxviz.attribution._stem import pull_to_images, stem_gradients
+from jaxviz.attribution._stem import at_stem, pull_to_images, stem_gradients
 from jaxviz.attribution._target import Target
-from jaxviz.attribution._versions import apart, draw_keys, evaluate, judged, repeated, together, weighted_sum
+from jaxviz.attribution._versions import apart, draw_keys, evaluate, repeated, together, weighted_sum
 from jaxviz.models import Model, activations
 from jaxviz.ops import Ops
 
@@ -86,10 +86,8 @@ class MeanGradient:
     ops: Ops = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        images = items["images"]
-        acts = activations(self.model, images, (*self.target.layers(), self.stem), ops=self.ops)
-        found = judged(self.target, acts, images, items["index"])
-        return {"scores": found["scores"], "index": found["index"], "values": acts[self.stem]}
+        found, values = at_stem(self.model, self.target, self.stem, items["images"], items["index"], ops=self.ops)
+        return {"scores": found["scores"], "index": found["index"], "values": values}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
         s, images, ids = len(numbers), items["images"], items.get("ids")

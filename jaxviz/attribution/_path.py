@@ -14,12 +14,11 @@ from jaxviz._static import pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._baseline import Baseline, as_baselines
-from jaxviz.attribution._gradient import gradients
-from jaxviz.attribution._stem import find_stem, pull_to_images, stem_gradients
+from jaxviz.attribution._stem import at_stem, find_stem, pull_to_images, stem_gradients
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.attribution._versions import along, apart, as_count, judged, repeated, together, weighted_sum
+from jaxviz.attribution._versions import along, apart, as_count, repeated, together, weighted_sum
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model, activations
+from jaxviz.models import Model
 
 Rule: TypeAlias = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
 RULES: tuple[str, ...] = ("gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -68,33 +67,23 @@ class Path:
     multiply: bool = dataclasses.field(default=True, metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found, above = self._evaluate(items["images"], items["index"])
-        ends, below = self._evaluate(items["baseline"], found["index"])
+        found, above = at_stem(self.model, self.target, self.stem, items["images"], items["index"])
+        ends, below = at_stem(self.model, self.target, self.stem, items["baseline"], found["index"])
         return {"scores": found["scores"], "index": found["index"], "ends": ends["scores"], "from": below, "by": above - below}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
         s, by, size = len(numbers), fixed["by"][None], items["images"].shape[1:3]
         values = together(fixed["from"][None] + along(self.points[numbers], by) * by)
         index = repeated(fixed["index"], s)
-        if self.stem is None:
-            maps = gradients(self.model, self.target, values, index)[1]
-        else:
-            maps = stem_gradients(self.model, self.target, self.stem, values, index, size)
+        maps = stem_gradients(self.model, self.target, self.stem, values, index, size)
         return jnp.swapaxes(weighted_sum(self.weights[numbers] * valid, apart(maps, s, axis=1), axis=1), 0, 1)
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Any]:
-        if self.stem is not None:
-            sums = pull_to_images(self.model, self.stem, items["images"], sums)
+        sums = pull_to_images(self.model, self.stem, items["images"], sums)
         product = sums * (items["images"] - items["baseline"])[:, None]
         delta = product.sum((2, 3, 4)) - (fixed["scores"] - fixed["ends"])
         maps = product if self.multiply else sums
         return {"maps": maps, "scores": fixed["scores"], "index": fixed["index"], "delta": delta}
-
-    def _evaluate(self, images: Array, index: Array | None) -> tuple[dict[str, Any], Array]:
-        """Return what is to know of images, and where they are on the path: the stem's values."""
-        names = self.target.layers()
-        acts = activations(self.model, images, names if self.stem is None else (*names, self.stem))
-        return judged(self.target, acts, images, index), images if self.stem is None else acts[self.stem]
 
 
 def path_program(

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
-from jaxviz.attribution._gradient import pull_back
-from jaxviz.attribution._target import ClassTarget, Target
+from jaxviz.attribution._gradient import gradients, pull_back
+from jaxviz.attribution._target import Target
 from jaxviz.attribution._trace import (
     Dependence,
     abstract_network,
     abstract_target,
-    dependence,
+    dependence_on_first,
     network_key,
     target_key,
 )
+from jaxviz.attribution._versions import judged
 from jaxviz.models import Model, activations, altered_layers
 from jaxviz.models._taps import abstract_image, nodes, resolve
 from jaxviz.ops import EXACT, Ops
@@ -42,7 +43,7 @@ def _find_stem(
 ) -> str | None:
     _, *size, channels = image.shape
     model = abstract_network(graphdef, treedef, avals, channels, image.dtype)
-    target = abstract_target(of_target, shapes)
+    target, index = abstract_target(of_target, shapes)
     shape_of = {node.name: node.shape for node in nodes(model, (size[0], size[1]))}
     order = list(shape_of)
     ends = {resolve(name, order) for name in target.layers()}
@@ -52,7 +53,7 @@ def _find_stem(
         return [found[name] for name in order]
 
     stem = None
-    for name, kind in zip(order, _kinds(values, image, model), strict=True):
+    for name, kind in zip(order, dependence_on_first(values, image, model), strict=True):
         if kind != Dependence.AFFINE or name in ends:
             break
         stem = name
@@ -64,21 +65,32 @@ def _find_stem(
         return target.scores(acts, image, index)
 
     value = jax.ShapeDtypeStruct((1, *shape_of[stem]), image.dtype)
-    index = jax.ShapeDtypeStruct((1, 1), jnp.int32) if isinstance(target, ClassTarget) else None
-    carries_all = max(_kinds(scores, image, value, model, target, index)) == Dependence.NONE
+    carries_all = max(dependence_on_first(scores, image, value, model, target, index)) == Dependence.NONE
     return stem if carries_all else None
 
 
-def _kinds(fn: Any, image: Any, *rest: Any) -> list[Dependence]:
-    """Return how each result of a function depends on its first argument, an image."""
-    jaxpr = jax.make_jaxpr(fn)(image, *rest).jaxpr
-    return dependence(jaxpr, [Dependence.AFFINE] + [Dependence.NONE] * (len(jaxpr.invars) - 1))
+def at_stem(
+    model: Model, target: Target, stem: str | None, images: Array, index: Array | None, *, ops: Ops = EXACT
+) -> tuple[dict[str, Any], Array]:
+    """Return what `evaluate` does, and the values of the stem, which are the images themselves where there is none."""
+    names = target.layers()
+    acts = activations(model, images, names if stem is None else (*names, stem), ops=ops)
+    return judged(target, acts, images, index), images if stem is None else acts[stem]
 
 
 def stem_gradients(
-    model: Model, target: Target, stem: str, values: Array, index: Array | None, size: tuple[int, ...], *, ops: Ops = EXACT
+    model: Model,
+    target: Target,
+    stem: str | None,
+    values: Array,
+    index: Array | None,
+    size: tuple[int, ...],
+    *,
+    ops: Ops = EXACT,
 ) -> Array:
     """Return the gradients (K, n, ...) of scores with respect to the values (n, ...) of a stem, for images of a size (H, W)."""
+    if stem is None:
+        return gradients(model, target, values, index, ops=ops)[1]
     unseen = jnp.zeros((len(values), *size, model.in_channels), values.dtype)
 
     def scores(values: Array) -> Array:
@@ -89,10 +101,12 @@ def stem_gradients(
     return pull_back(pull, found)
 
 
-def pull_to_images(model: Model, stem: str, images: Array, gradients: Array, *, ops: Ops = EXACT) -> Array:
+def pull_to_images(model: Model, stem: str | None, images: Array, slopes: Array, *, ops: Ops = EXACT) -> Array:
     """Return gradients with respect to a stem's values, (n, K, ...), as gradients with respect to images, (n, K, H, W, C)."""
-    images = images.astype(jnp.promote_types(images.dtype, gradients.dtype))  # of float64 networks, float64 maps
+    if stem is None:
+        return slopes
+    images = images.astype(jnp.promote_types(images.dtype, slopes.dtype))  # of float64 networks, float64 maps
     _, pull = jax.vjp(lambda x: activations(model, x, (stem,), ops=ops)[stem], images)
-    each = jnp.swapaxes(gradients, 0, 1)  # one target after the other: the memory of one
+    each = jnp.swapaxes(slopes, 0, 1)  # one target after the other: the memory of one
     maps = pull(each[0])[0][None] if len(each) == 1 else jax.lax.map(lambda one: pull(one)[0], each)
     return jnp.swapaxes(maps, 0, 1)

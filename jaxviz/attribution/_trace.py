@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxviz.attribution._target import ClassTarget, Target
 from jaxviz.models import Model
 from jaxviz.models._taps import abstract, signature
 
@@ -50,6 +51,12 @@ def dependence(jaxpr: Any, given: Sequence[Dependence]) -> list[Dependence]:
     return [of(atom) for atom in jaxpr.outvars]
 
 
+def dependence_on_first(fn: Callable[..., Any], first: Any, *rest: Any) -> list[Dependence]:
+    """Return how each result of a function depends on its first argument, an array; of shapes only, nothing is computed."""
+    jaxpr = jax.make_jaxpr(fn)(first, *rest).jaxpr
+    return dependence(jaxpr, [Dependence.AFFINE] + [Dependence.NONE] * (len(jaxpr.invars) - 1))
+
+
 def network_key(model: Model) -> tuple[Any, Any, tuple]:
     """Return what a network's operations depend on, without its weights: the first arguments of `abstract_network`."""
     return model.graphdef, *signature(model.state)
@@ -61,14 +68,16 @@ def abstract_network(graphdef: Any, treedef: Any, avals: tuple, channels: int, d
     return Model(abstract(treedef, avals), colour, colour, graphdef)  # type: ignore[arg-type]
 
 
-def target_key(target: Any) -> tuple[Any, tuple]:
+def target_key(target: Target) -> tuple[Any, tuple]:
     """Return what the operations of a target depend on: the arguments of `abstract_target`."""
     leaves, treedef = jax.tree.flatten(target)
     return treedef, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-def abstract_target(treedef: Any, shapes: tuple) -> Any:
-    return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+def abstract_target(treedef: Any, shapes: tuple) -> tuple[Target, jax.ShapeDtypeStruct | None]:
+    """Return a target of a key, and the index of one class of one image, where it is about classes."""
+    target = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    return target, jax.ShapeDtypeStruct((1, 1), jnp.int32) if isinstance(target, ClassTarget) else None
 
 
 def _results(equation: Any, operands: list[Dependence]) -> list[Dependence]:

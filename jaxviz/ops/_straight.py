@@ -86,7 +86,7 @@ straight_conv.defvjp(_forward, _backward, symbolic_zeros=True)
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def tiled_conv(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool = False) -> Array:
     """Return what `straight_conv` does. Only `x` has a gradient."""
-    return _computed_tiled(x, kernel, padding, turn)
+    return _computed(x, kernel, padding, turn)
 
 
 def _forward_tiled(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool) -> tuple[Array, TiledKernel]:
@@ -109,41 +109,25 @@ def _plain(x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
     return plain_conv(x, turned(kernel) if turn else kernel, ((1, 1), padding, (1, 1), 1))
 
 
-def _in_tiles(x: Array, tiled: Array, padding: Pairs, turn: bool) -> Array:
-    return winograd(padded(x, padding), tiled, F2, "ptk,pck->ptc" if turn else "ptc,pck->ptk")
-
-
-def _directly(gradient: Callable[..., Array], x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
-    if turn:
-        return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=_size(x, padding))
-    return _plain(x, kernel, padding, turn)
-
-
-def _places(x: Array, padding: Pairs) -> int:
-    height, width = _size(x, padding)
-    return len(x) * height * width
-
-
 @partial(jax.jit, static_argnums=(2, 3), inline=True)
-def _computed(x: Array, kernel: Array, padding: Pairs, turn: bool) -> Array:
-    def on_cpu(x: Array, kernel: Array) -> Array:
-        if _places(x, padding) < _LEAST_PLACES:
-            return _directly(gradient_on_cpu, x, kernel, padding, turn)
-        return _in_tiles(x, lax.optimization_barrier(transformed(kernel, F2, turn=turn)), padding, turn)
+def _computed(x: Array, kernel: Array | TiledKernel, padding: Pairs, turn: bool) -> Array:
+    size = _size(x, padding)
 
-    default = partial(_directly, xla_gradient, padding=padding, turn=turn)
-    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=default)
+    def in_tiles(x: Array, kernel: Array | TiledKernel) -> Array:
+        if isinstance(kernel, TiledKernel):
+            tiled = kernel.turned if turn else kernel.forward
+        else:
+            tiled = lax.optimization_barrier(transformed(kernel, F2, turn=turn))
+        return winograd(padded(x, padding), tiled, F2, "ptk,pck->ptc" if turn else "ptc,pck->ptk")
 
+    def directly(gradient: Callable[..., Array], x: Array, kernel: Array | TiledKernel) -> Array:
+        kernel = kernel.plain if isinstance(kernel, TiledKernel) else kernel
+        if turn:
+            return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=size)
+        return _plain(x, kernel, padding, turn)
 
-@partial(jax.jit, static_argnums=(2, 3), inline=True)
-def _computed_tiled(x: Array, kernel: TiledKernel, padding: Pairs, turn: bool) -> Array:
-    def on_cpu(x: Array, kernel: TiledKernel) -> Array:
-        if _places(x, padding) < _LEAST_TILED:
-            return in_one_batch(partial(_directly, gradient_on_cpu, padding=padding, turn=turn))(x, kernel.plain)
-        tiled = kernel.turned if turn else kernel.forward
-        return in_one_batch(partial(_in_tiles, padding=padding, turn=turn))(x, tiled)
+    def on_cpu(x: Array, kernel: Array | TiledKernel) -> Array:
+        least = _LEAST_TILED if isinstance(kernel, TiledKernel) else _LEAST_PLACES
+        return in_tiles(x, kernel) if len(x) * size[0] * size[1] >= least else directly(gradient_on_cpu, x, kernel)
 
-    def elsewhere(x: Array, kernel: TiledKernel) -> Array:
-        return _directly(xla_gradient, x, kernel.plain, padding, turn)
-
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
+    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=partial(directly, xla_gradient))

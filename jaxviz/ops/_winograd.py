@@ -101,19 +101,18 @@ def padded(x: Array, padding: Pairs) -> Array:
     return jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
 
-def in_one_batch(fn: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+def in_one_batch(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
     """Return a function of images (N, ...) and a kernel that `jax.vmap` gives one batch of all images: large products.
 
-    Kernels of many networks go one after the other.
+    The kernel may be a pytree of what was made of one. Kernels of many networks go one after the other.
     """
     whole = jax.custom_batching.custom_vmap(fn)
 
     @whole.def_vmap
-    def _(size: int, is_batched: Any, x: Array, kernel: Array) -> tuple[Array, bool]:
-        of_x, of_kernel = is_batched
-        if of_kernel:
-            x = x if of_x else jnp.broadcast_to(x, (size, *x.shape))
-            return lax.map(lambda both: whole(*both), (x, kernel)), True
+    def _(size: int, is_batched: Any, x: Array, kernel: Any) -> tuple[Array, bool]:
+        if any(jax.tree.leaves(is_batched[1])):
+            each = jax.tree.map(lambda b, a: a if b else jnp.broadcast_to(a, (size, *a.shape)), tuple(is_batched), (x, kernel))
+            return lax.map(lambda both: whole(*both), each), True
         y = whole(x.reshape(-1, *x.shape[2:]), kernel)
         return y.reshape(size, -1, *y.shape[1:]), True
 
