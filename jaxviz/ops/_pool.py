@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,19 @@ def _shifted(x: Array, window: Pair, stride: Pair, padding: Pairs) -> list[Array
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
     _output_size((x.shape[1], x.shape[2]), window, stride, padding)
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
+    return _largest(x, window, stride, padding)
+
+
+# Compiled once for a size: called outside of any program, a choice by platform would be compiled for every call.
+@partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _largest(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
+    def shifted(x: Array) -> Array:  # on a CPU three times as fast as XLA's own and more, for windows of 2 to 11
+        return reduce(jnp.maximum, _shifted(x, window, stride, padding))
+
+    def windows(x: Array) -> Array:
+        return lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), ((0, 0), *padding, (0, 0)))
+
+    return lax.platform_dependent(x, cpu=shifted, default=windows)
 
 
 def _max_pool_forward(x: Array, window: Pair, stride: Pair, padding: Pairs) -> tuple[Array, tuple[Array, Array]]:
