@@ -69,9 +69,9 @@ def _redirected_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _redirected_backward(positive: Array, g: Array) -> tuple[Array]:
-    plain = jnp.where(positive, g, 0)
-    alive = (plain != 0).any(axis=tuple(range(1, g.ndim)), keepdims=True)
-    return (jnp.where(alive | positive, plain, jnp.minimum(g, 0)),)
+    alive = (jnp.where(positive, g, 0) != 0).any(axis=tuple(range(1, g.ndim)), keepdims=True)
+    # Not from the plain gradient: XLA would write it to memory for both lines, which makes a whole step a tenth slower.
+    return (jnp.where(positive, g, jnp.where(alive, 0, jnp.minimum(g, 0))),)
 
 
 redirected_relu.defvjp(_redirected_forward, _redirected_backward)
