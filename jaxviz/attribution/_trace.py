@@ -108,7 +108,7 @@ def _called(equation: Any) -> Any:
     name = equation.primitive.name
     if not (name in ("jit", "pjit", "closed_call", "core_call", "remat", "checkpoint") or name.startswith("custom_")):
         return None
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr", "call"):
         inner = equation.params.get(key)
         if inner is not None:
             inner = getattr(inner, "jaxpr", inner)

@@ -16,7 +16,13 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxviz._types import Array
-from jaxviz.ops._products import gradient_by_products, has_few_channels, has_few_places
+from jaxviz.ops._products import (
+    conv_by_products,
+    gradient_by_products,
+    has_few_channels,
+    has_few_places,
+    sees_few_places,
+)
 from jaxviz.ops._windows import Geometry, Pair
 from jaxviz.ops._winograd import in_one_batch
 
@@ -24,7 +30,8 @@ from jaxviz.ops._winograd import in_one_batch
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def direct_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """The convolution as a direct sum, with its gradient by `turned_conv` on CPUs."""
-    return _pointwise(x, kernel, geometry) if is_pointwise(kernel, geometry) else plain_conv(x, kernel, geometry)
+    is_product = is_pointwise(kernel, geometry) or sees_few_places(x, kernel, geometry)
+    return (_by_platform if is_product else plain_conv)(x, kernel, geometry)
 
 
 def _forward(x: Any, kernel: Any, geometry: Geometry) -> tuple[Array, tuple[Any, Array, Array]]:
@@ -67,12 +74,21 @@ def plain_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
 
 # Compiled once for a geometry: called outside of any program, a choice by platform would be compiled for every call.
 @partial(jax.jit, static_argnums=2, inline=True)
-def _pointwise(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    def product(x: Array, kernel: Array) -> Array:
+def _by_platform(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    cpu, default = partial(conv_on_cpu, geometry=geometry), partial(plain_conv, geometry=geometry)
+    return lax.platform_dependent(x, kernel, cpu=cpu, default=default)
+
+
+def conv_on_cpu(x: Array, kernel: Array, *, geometry: Geometry) -> Array:
+    if is_pointwise(kernel, geometry):
         (down, across), _, _, _ = geometry
         return x[:, ::down, ::across] @ kernel[0, 0]
 
-    return lax.platform_dependent(x, kernel, cpu=product, default=partial(plain_conv, geometry=geometry))
+    def of_all(x: Array, kernel: Array) -> Array:  # the images of all units, which may not be few
+        few = sees_few_places(x, kernel, geometry)
+        return (conv_by_products if few else plain_conv)(x, kernel, geometry)
+
+    return in_one_batch(of_all)(x, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

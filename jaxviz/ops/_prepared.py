@@ -26,7 +26,7 @@ from jaxviz.ops._conv import (
     turned_conv,
     xla_gradient,
 )
-from jaxviz.ops._products import has_few_channels
+from jaxviz.ops._products import has_few_channels, is_larger
 from jaxviz.ops._straight import TiledKernel
 from jaxviz.ops._windows import Geometry, Pair, Pairs
 from jaxviz.ops._winograd import F4, across, has_tiles, in_one_batch, padded, transformed, winograd
@@ -98,7 +98,8 @@ def _pulled_back(g: Array, kernel: PreparedKernel, geometry: Geometry, size: Pai
         padding = across(geometry[1])
         if kernel.backward is not None and min(*padding[0], *padding[1]) >= 0 and _is_worth_it(g, padding):
             return _quarter(padded(g, padding), kernel.backward)
-        if is_pointwise(kernel.plain, geometry) or has_few_channels(kernel.plain, geometry):
+        few = has_few_channels(kernel.plain, geometry) or is_larger(kernel.plain, (g.shape[1], g.shape[2]))
+        if few or is_pointwise(kernel.plain, geometry):
             return direct_gradient(g, kernel.plain, geometry, size)
         return turned_conv(g, kernel.turned, geometry, size)
 

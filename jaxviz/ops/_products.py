@@ -1,8 +1,9 @@
-"""The gradient of a convolution as one matrix product and a sum: what each place gives by each weight, shifted and added.
+"""A convolution as one matrix product of what each place sees, and its gradient as one of what each place gives, added up.
 
-On CPUs, in two cases: of a strided convolution of images, whose few channels would leave vectors nearly empty; and where a map
-has few places and the kernel many channels, since the product takes the kernel as it lies, and a convolution would have it
-turned, which then costs nearly as much as itself.
+On CPUs, where a map has few places and the kernel many channels: products take the kernel as it lies. A convolution would have
+it packed first, and its gradient turned, which then cost as much as the sums; and of a kernel that is larger than the map, XLA
+makes a sum that is a hundred times slower. The gradient also of a strided convolution of images, whose few channels would leave
+vectors nearly empty.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Taps: TypeAlias = list[list[tuple[int, int]]]
 
 FEW_CHANNELS = 4  # of an image
 FEW_PLACES = 4  # for each channel that the convolution gives
+FEWER_PLACES = 1  # so few that the convolution itself is faster as a product, too
 
 
 def has_few_channels(kernel: Array, geometry: Geometry) -> bool:
@@ -29,7 +31,53 @@ def has_few_channels(kernel: Array, geometry: Geometry) -> bool:
 def has_few_places(g: Array, kernel: Array, geometry: Geometry) -> bool:
     """Say whether the maps (N, h, w, K) are so small that turning the kernel would cost more than what it saves."""
     n, h, w, k = g.shape
-    return n * h * w <= FEW_PLACES * k and geometry[3] == 1
+    return geometry[3] == 1 and (n * h * w <= FEW_PLACES * k or is_larger(kernel, (h, w)))
+
+
+def sees_few_places(x: Array, kernel: Array, geometry: Geometry) -> bool:
+    """Say whether the maps (N, H, W, C) are so small that a convolution is faster by `conv_by_products`."""
+    size = (x.shape[1], x.shape[2])
+    h, w = output_size(size, kernel, geometry)
+    is_small = len(x) * h * w <= FEWER_PLACES * kernel.shape[3] or is_larger(kernel, size)
+    return geometry[3] == 1 and min(h, w) > 0 and is_small
+
+
+def is_larger(kernel: Array, size: Pair) -> bool:
+    """Say whether a kernel is larger than a map, which XLA takes as a reason to slide the map over the kernel."""
+    return kernel.shape[0] * kernel.shape[1] > size[0] * size[1]
+
+
+def output_size(size: Pair, kernel: Array, geometry: Geometry) -> Pair:
+    stride, padding, dilation, _ = geometry
+    h, w = (
+        (n + low + high - (k - 1) * d - 1) // s + 1
+        for n, k, s, (low, high), d in zip(size, kernel.shape, stride, padding, dilation, strict=False)
+    )
+    return h, w
+
+
+def conv_by_products(x: Array, kernel: Array, geometry: Geometry) -> Array:
+    """Return the convolution (N, h, w, K) of images (N, H, W, C) with a kernel (kh, kw, C, K)."""
+    (down, across), padding, (below, beside), _ = geometry
+    kh, kw, c, k = kernel.shape
+    size = (x.shape[1], x.shape[2])
+    h, w = output_size(size, kernel, geometry)
+    rows, columns = (_seen(*each) for each in zip((kh, kw), size, (h, w), geometry[0], geometry[2], padding, strict=True))
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)))
+    seen = [
+        x[:, u * below : u * below + (h - 1) * down + 1 : down, v * beside : v * beside + (w - 1) * across + 1 : across]
+        for u in rows
+        for v in columns
+    ]
+    places = lax.optimization_barrier(jnp.concatenate(seen, axis=3).reshape(-1, len(seen) * c))
+    used = kernel[rows.start : rows.stop, columns.start : columns.stop]
+    return (places @ used.reshape(-1, k)).reshape(len(x), h, w, k)
+
+
+def _seen(length: int, size: int, outputs: int, stride: int, dilation: int, padding: Pair) -> range:
+    """Return which weights see more than padding: one of three where the size is 1."""
+    seen = [u for u in range(length) if any(0 <= o * stride + u * dilation - padding[0] < size for o in range(outputs))]
+    return range(seen[0], seen[-1] + 1) if seen else range(1)
 
 
 def gradient_by_products(g: Array, kernel: Array, geometry: Geometry, size: Pair) -> Array:

@@ -17,7 +17,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxviz._static import pytree
 from jaxviz._types import Array
-from jaxviz.ops._conv import gradient_on_cpu, plain_conv, turned, xla_gradient
+from jaxviz.ops._conv import conv_on_cpu, gradient_on_cpu, plain_conv, turned, xla_gradient
 from jaxviz.ops._windows import Geometry, Pair, Pairs
 from jaxviz.ops._winograd import F2, across, has_tiles, in_one_batch, padded, transformed, winograd
 
@@ -120,14 +120,17 @@ def _computed(x: Array, kernel: Array | TiledKernel, padding: Pairs, turn: bool)
             tiled = lax.optimization_barrier(transformed(kernel, F2, turn=turn))
         return winograd(padded(x, padding), tiled, F2, "ptk,pck->ptc" if turn else "ptc,pck->ptk")
 
-    def directly(gradient: Callable[..., Array], x: Array, kernel: Array | TiledKernel) -> Array:
+    def directly(conv: Callable[..., Array], gradient: Callable[..., Array], x: Array, kernel: Array | TiledKernel) -> Array:
         kernel = kernel.plain if isinstance(kernel, TiledKernel) else kernel
         if turn:
             return gradient(x, kernel, geometry=((1, 1), across(padding), (1, 1), 1), size=size)
-        return _plain(x, kernel, padding, turn)
+        return conv(x, kernel, geometry=((1, 1), padding, (1, 1), 1))
 
     def on_cpu(x: Array, kernel: Array | TiledKernel) -> Array:
         least = _LEAST_TILED if isinstance(kernel, TiledKernel) else _LEAST_PLACES
-        return in_tiles(x, kernel) if len(x) * size[0] * size[1] >= least else directly(gradient_on_cpu, x, kernel)
+        if len(x) * size[0] * size[1] >= least:
+            return in_tiles(x, kernel)
+        return directly(conv_on_cpu, gradient_on_cpu, x, kernel)
 
-    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=partial(directly, xla_gradient))
+    default = partial(directly, plain_conv, xla_gradient)
+    return lax.platform_dependent(x, kernel, cpu=in_one_batch(on_cpu), default=default)

@@ -37,9 +37,9 @@ def _brightness(acts, images):
     return images.mean((1, 2, 3))
 
 
-def stem(model: Model, target=None) -> str | None:
-    made, _ = as_target(model, target, np.zeros((1, *SIZE, 3), np.float32))
-    return find_stem(model, made, SIZE)
+def stem(model: Model, target=None, size: tuple[int, int] = SIZE) -> str | None:
+    made, _ = as_target(model, target, np.zeros((1, *size, 3), np.float32))
+    return find_stem(model, made, size)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def stem(model: Model, target=None) -> str | None:
 def test_of_torchvisions_networks(name: str, expected: str) -> None:
     model = untrained(name)
     assert stem(model) == stem(model, lambda logits: logits[:, 0]) == expected
+
+
+def test_of_images_so_small_that_the_first_convolution_is_one_product() -> None:
+    assert stem(untrained("resnet18"), size=(16, 16)) == "bn1"
 
 
 def test_of_networks_of_ones_own() -> None:

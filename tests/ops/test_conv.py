@@ -41,6 +41,16 @@ CASES = {
     "1 x 1, stride 2": (8, 16, 12, 1, 2, 0, 1, 1),
     "rows that nothing reads": (11, 8, 12, 2, 3, 0, 1, 1),
     "too small for a tile": (3, 64, 64, 3, 1, 1, 1, 1),
+    "smaller than the kernel": (2, 64, 64, 3, 1, 1, 1, 1),
+    "smaller than the kernel, many places": (2, 16, 8, 3, 1, 1, 1, 1),
+    "smaller than the kernel, stride 2": (2, 16, 8, 3, 2, 1, 1, 1),
+    "smaller than the kernel, dilated": (2, 8, 12, 3, 1, 2, 2, 1),
+    "smaller than the kernel, groups": (2, 8, 12, 3, 1, 1, 1, 4),
+    "smaller than a large kernel": (4, 8, 12, 5, 1, 2, 1, 1),
+    "one row": (1, 8, 12, 3, 1, 1, 1, 1),
+    "one row, no padding": (3, 8, 12, 3, 1, 0, 1, 1),
+    "one row, of which every second weight is seen": (1, 8, 12, 3, 2, 2, 1, 1),
+    "one row that is not seen": (1, 8, 12, 2, 3, 2, 1, 1),
 }
 
 
@@ -136,6 +146,20 @@ def test_second_derivatives(case):
 
     for ours, wanted in zip(twice(partial(conv, **options)), twice(reference), strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("smaller") and "groups" not in case])
+@pytest.mark.parametrize("prepare", [False, True])
+def test_maps_smaller_than_the_kernel_are_products(case, prepare):
+    """XLA would slide such a map over the kernel, in a loop that is a hundred times slower."""
+    images, kernel, options, _ = made(case)
+    weights: Any = prepared(kernel, options) if prepare else kernel
+
+    def compiled(images: np.ndarray) -> str:
+        fn = jax.vmap(jax.grad(lambda x: (conv(x, weights, **options) ** 2).sum()))
+        return jax.jit(fn).lower(np.stack([images] * 3)).compile().as_text()
+
+    assert "convolution(" not in compiled(images)
 
 
 def test_gradients_of_a_strided_first_convolution_are_one_image_at_a_time_under_vmap_too():
