@@ -29,7 +29,7 @@ from jaxviz.ops._winograd import in_one_batch
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def direct_conv(x: Array, kernel: Array, geometry: Geometry) -> Array:
-    """The convolution as a direct sum, with its gradient by `turned_conv` on CPUs."""
+    """The convolution as a direct sum or, on CPUs, as a product where that is faster; its gradient is `direct_gradient`."""
     is_product = is_pointwise(kernel, geometry) or sees_few_places(x, kernel, geometry)
     return (_by_platform if is_product else plain_conv)(x, kernel, geometry)
 

@@ -11,11 +11,11 @@ from jax import lax
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array
-from jaxviz.ops._windows import Pair, Pairs
+from jaxviz.ops._windows import Pair, Pairs, output_size
 
 
-def _output_size(size: Pair, window: Pair, stride: Pair, padding: Pairs) -> Pair:
-    h, w = ((n + low + high - k) // s + 1 for n, k, s, (low, high) in zip(size, window, stride, padding, strict=True))
+def _checked_size(size: Pair, window: Pair, stride: Pair, padding: Pairs) -> Pair:
+    h, w = output_size(size, window, stride, padding)
     if h < 1 or w < 1:
         raise ArgumentError(
             f"The images are too small for this network: a map of {size[0]} x {size[1]} reached a max pooling of "
@@ -27,7 +27,7 @@ def _output_size(size: Pair, window: Pair, stride: Pair, padding: Pairs) -> Pair
 def _shifted(x: Array, window: Pair, stride: Pair, padding: Pairs) -> list[Array]:
     """Return what each of the window's positions sees, in row-major order: arrays of the output's shape."""
     n, *size, c = x.shape
-    h, w = _output_size((size[0], size[1]), window, stride, padding)
+    h, w = _checked_size((size[0], size[1]), window, stride, padding)
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)))
     return [
         lax.slice(
@@ -43,7 +43,7 @@ def _shifted(x: Array, window: Pair, stride: Pair, padding: Pairs) -> list[Array
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _max_pool(x: Array, window: Pair, stride: Pair, padding: Pairs) -> Array:
-    _output_size((x.shape[1], x.shape[2]), window, stride, padding)
+    _checked_size((x.shape[1], x.shape[2]), window, stride, padding)
     return _largest(x, window, stride, padding)
 
 

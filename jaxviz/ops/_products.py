@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._windows import Geometry, Pair
+from jaxviz.ops._windows import Geometry, Pair, output_size
 
 Taps: TypeAlias = list[list[tuple[int, int]]]
 
@@ -36,10 +36,11 @@ def has_few_places(g: Array, kernel: Array, geometry: Geometry) -> bool:
 
 def sees_few_places(x: Array, kernel: Array, geometry: Geometry) -> bool:
     """Say whether the maps (N, H, W, C) are so small that a convolution is faster by `conv_by_products`."""
+    stride, padding, dilation, groups = geometry
     size = (x.shape[1], x.shape[2])
-    h, w = output_size(size, kernel, geometry)
+    h, w = output_size(size, (kernel.shape[0], kernel.shape[1]), stride, padding, dilation)
     is_small = len(x) * h * w <= FEWER_PLACES * kernel.shape[3] or is_larger(kernel, size)
-    return geometry[3] == 1 and min(h, w) > 0 and is_small
+    return groups == 1 and min(h, w) > 0 and is_small
 
 
 def is_larger(kernel: Array, size: Pair) -> bool:
@@ -47,22 +48,14 @@ def is_larger(kernel: Array, size: Pair) -> bool:
     return kernel.shape[0] * kernel.shape[1] > size[0] * size[1]
 
 
-def output_size(size: Pair, kernel: Array, geometry: Geometry) -> Pair:
-    stride, padding, dilation, _ = geometry
-    h, w = (
-        (n + low + high - (k - 1) * d - 1) // s + 1
-        for n, k, s, (low, high), d in zip(size, kernel.shape, stride, padding, dilation, strict=False)
-    )
-    return h, w
-
-
 def conv_by_products(x: Array, kernel: Array, geometry: Geometry) -> Array:
     """Return the convolution (N, h, w, K) of images (N, H, W, C) with a kernel (kh, kw, C, K)."""
-    (down, across), padding, (below, beside), _ = geometry
+    stride, padding, dilation, _ = geometry
+    (down, across), (below, beside) = stride, dilation
     kh, kw, c, k = kernel.shape
     size = (x.shape[1], x.shape[2])
-    h, w = output_size(size, kernel, geometry)
-    rows, columns = (_seen(*each) for each in zip((kh, kw), size, (h, w), geometry[0], geometry[2], padding, strict=True))
+    h, w = output_size(size, (kh, kw), stride, padding, dilation)
+    rows, columns = (_seen(*each) for each in zip((kh, kw), size, (h, w), stride, dilation, padding, strict=True))
     x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)))
     seen = [
         x[:, u * below : u * below + (h - 1) * down + 1 : down, v * beside : v * beside + (w - 1) * across + 1 : across]
