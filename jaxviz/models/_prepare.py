@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxviz._types import Array
 from jaxviz.models._layers import Conv
 from jaxviz.models._model import Model
-from jaxviz.models._taps import Function, activations
+from jaxviz.models._taps import Function, abstract, abstract_image, activations, signature
 from jaxviz.ops import EXACT, PreparedKernel, has_tiles, plain, prepare_kernel, tiled_kernel
 
 
@@ -53,7 +55,14 @@ def _with_kernels(model: Model, prepare: Callable[[tuple[Any, ...], Conv, Any], 
     return dataclasses.replace(model, graphdef=graphdef, state=state)
 
 
-def _used_kernels(model: Model, names: Sequence[str], size: tuple[int, int]) -> set[tuple[Any, ...]]:
+def _used_kernels(model: Model, names: Sequence[str], size: tuple[int, int]) -> frozenset[tuple[Any, ...]]:
+    return _traced_kernels(model.graphdef, *signature(model.state), abstract_image(model, size), tuple(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _traced_kernels(
+    graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct, names: tuple[str, ...]
+) -> frozenset[tuple[Any, ...]]:
     seen: set[tuple[Any, ...]] = set()
 
     def trace(state: Any, images: Array) -> None:
@@ -63,7 +72,8 @@ def _used_kernels(model: Model, names: Sequence[str], size: tuple[int, int]) -> 
             seen.add(paths.get(id(plain(kernel)), ()))
             return EXACT.conv(x, kernel, *arguments, **options)
 
-        activations(dataclasses.replace(model, state=state), images, names, ops=dataclasses.replace(EXACT, conv=conv))
+        ops, zeros = dataclasses.replace(EXACT, conv=conv), jnp.zeros(image.shape[-1])
+        activations(Model(state, zeros, zeros + 1, graphdef), images, names, ops=ops)
 
-    jax.eval_shape(trace, model.state, jax.ShapeDtypeStruct((1, *size, model.in_channels), "float32"))
-    return seen
+    jax.eval_shape(trace, abstract(treedef, avals), image)
+    return frozenset(seen)

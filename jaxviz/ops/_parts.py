@@ -16,7 +16,7 @@ from jax import lax
 
 from jaxviz._types import Array
 from jaxviz.ops._table import EXACT, Ops
-from jaxviz.ops._windows import Pair, Pairs
+from jaxviz.ops._windows import Pair, Pairs, places
 
 LARGE = 0.6  # share of a map from which on the whole of it is computed
 
@@ -47,9 +47,9 @@ class Axis(NamedTuple):
 
     def through(self, window: int, stride: int, padding: Pair, dilation: int) -> Axis:
         """Return the axis of what a convolution or pooling makes of the map."""
-        (low, high), reach = padding, (window - 1) * dilation
+        low, reach = padding[0], (window - 1) * dilation
         return Axis(
-            (self.size + low + high - reach - 1) // stride + 1,
+            places(self.size, window, stride, padding, dilation),
             self.window,
             self.step * stride,
             self.before + self.step * low,

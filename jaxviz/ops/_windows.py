@@ -9,10 +9,12 @@ Pairs: TypeAlias = tuple[Pair, Pair]  # padding: (top, bottom), (left, right)
 Geometry: TypeAlias = tuple[Pair, Pairs, Pair, int]  # stride, padding, dilation, groups
 
 
+def places(size: int, window: int, stride: int, padding: Pair, dilation: int = 1) -> int:
+    """Return how many places a window has along one side of a map; less than 1 where it does not fit."""
+    return (size + sum(padding) - (window - 1) * dilation - 1) // stride + 1
+
+
 def output_size(size: Pair, window: Pair, stride: Pair, padding: Pairs, dilation: Pair = (1, 1)) -> Pair:
-    """Return how many places a window has on a map (H, W); less than 1 where it does not fit."""
-    h, w = (
-        (n + low + high - (k - 1) * d - 1) // s + 1
-        for n, k, s, (low, high), d in zip(size, window, stride, padding, dilation, strict=True)
-    )
+    """Return how many places a window has on a map (H, W), along each side."""
+    h, w = map(places, size, window, stride, padding, dilation)
     return h, w
