@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import pytest
@@ -24,15 +25,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: the tests already ru
 jax.config.update("jax_num_cpu_devices", 4)
 
 
+MAPS = 30_000  # memory maps of a process; compiled programs need them, and Linux gives it no more than 65530
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _compiled_programs_of_one_file() -> Iterator[None]:
-    """Forget compiled programs after each file: those of all files need more memory maps than Linux gives a process (65530)."""
+def _room_for_compiled_programs() -> Iterator[None]:
+    """Forget compiled programs after a file where they are many: all files' do not fit into a process."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_text().count("\n") > MAPS:
+        jax.clear_caches()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
+    parser.addoption("--first", action="store_true", help="of each test only the first of its cases")
     parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files and images to try (default 200)")
 
 
@@ -48,6 +55,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "network" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs the internet: pytest --run-network"))
+    if config.getoption("--first"):
+        first = set({item.nodeid.partition("[")[0]: item for item in reversed(items)}.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in first])
+        items[:] = [item for item in items if item in first]
 
 
 @pytest.fixture(scope="session")
