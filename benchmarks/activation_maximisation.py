@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def textbook(
     return run
 
 
-def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each tool and kind of work, for `count` units of a layer."""
+def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure a row for each tool and kind of work, for `count` units of a layer."""
     module = rivals.torch_network(name)
     model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
     units, size, steps = range(count), args.size, args.steps
@@ -87,7 +87,6 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
             "jaxviz": lambda: jv.visualize(model, apart, steps=steps, size=size, samples=SAMPLES).images,
             "Lucent": rivals_ascent.lucent_diverse(module, layer, units, size, steps, SAMPLES, DIVERSITY),
         }
-    found = []
     for kind, tools in work.items():
         chosen = measure.chosen(tools if not args.work or kind in args.work else {}, args.tools)
         if len(chosen) <= 1:
@@ -97,7 +96,7 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
         samples = SAMPLES if kind == "diverse" else 1
         images = first["jaxviz"][1]
         for tool, (seconds, theirs) in first.items():
-            row = {
+            yield {
                 "network": name,
                 "layer": layer,
                 "units": count,
@@ -106,9 +105,6 @@ def rows(name: str, layer: str, count: int, args: argparse.Namespace) -> list[di
                 **measure.comparison(tool, seconds, times, steps * count * samples),
                 "apart": float(np.abs(theirs - images).max()) if kind == "textbook" and tool != "jaxviz" else None,
             }
-            found.append(row)
-            print(line(row), flush=True)
-    return found
 
 
 def line(row: dict[str, Any]) -> str:
@@ -133,15 +129,14 @@ def main() -> None:
     if args.quick:
         args.networks, args.layers, args.units, args.size, args.steps, args.repeats = ["resnet18"], ["layer1"], [2], 64, 3, 1
     measure.prepare(args.devices, args.precision)
-    print(HEAD)
-    found = [
+    measured = (
         row
         for name in args.networks
         for layer in args.layers or LAYERS[name]
         for count in args.units
         for row in rows(name, layer, count, args)
-    ]
-    measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine("torch-lucent"))
+    )
+    found = measure.collect(measured, HEAD, line, args.out, measure.machine("torch-lucent"))
     wrong = [row for row in found if row["apart"] is not None and not row["apart"] < 1e-2]
     if args.quick and wrong:
         raise SystemExit(f"Different answers: {wrong}")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,13 @@ def difference(ours: Sequence[np.ndarray], theirs: np.ndarray) -> float:
     return float(np.median(np.min(found, 0)))
 
 
-def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each method that a rival has too, on one network."""
+def rows(name: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure a row for each method that a rival has too, on one network."""
     module = rivals.torch_network(name)
     model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
     fast = model.fast()
     images = np.random.default_rng(0).uniform(size=(args.batch, args.size, args.size, 3)).astype(np.float32)
     classes = [int(c) for c in np.random.default_rng(1).integers(0, model.num_classes, args.batch)]
-    found = []
     for tool, rival in RIVALS.items():
         methods = rival(module, images, classes, LAYERS[name])
         for method in [m for m in methods if not args.methods or m in args.methods]:
@@ -84,7 +83,7 @@ def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
             else:
                 ours = [as_pgc(maps, args.size) if tool == "pytorch-grad-cam" else maps]
             times = measure.in_turn(calls, 1 if first[tool][0] > LONG else args.repeats)
-            row = {
+            yield {
                 "network": name,
                 "method": method,
                 "images": count,
@@ -96,9 +95,6 @@ def rows(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
                 "fast_difference": difference([fast_maps], maps),
                 "difference": None if method in RANDOM else difference(ours, theirs),
             }
-            found.append(row)
-            print(line(row), flush=True)
-    return found
 
 
 HEAD = measure.header(
@@ -141,9 +137,8 @@ def main() -> None:
     if args.quick:
         args.networks, args.batch, args.size, args.repeats = ["resnet18"], 2, 64, 1
     measure.prepare(args.devices, args.precision)
-    print(HEAD)
-    found = [row for name in args.networks for row in rows(name, args)]
-    measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine("captum", "grad-cam"))
+    measured = (row for name in args.networks for row in rows(name, args))
+    found = measure.collect(measured, HEAD, line, args.out, measure.machine("captum", "grad-cam"))
     wrong = [row for row in found if row["difference"] is not None and not row["difference"] < 1e-3]
     if args.quick and wrong:
         raise SystemExit(f"Different answers: {wrong}")

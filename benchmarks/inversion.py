@@ -14,7 +14,7 @@ All in turn, several times; medians; ratios with the least and the most of a tur
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def ours(
     return lambda: jv.invert(model, photos, layers, regularizers=smooth, **options).images
 
 
-def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a row for each tool, for `count` images and all layers of a network."""
+def rows(name: str, count: int, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Measure a row for each tool, for `count` images and all layers of a network."""
     module = rivals.torch_network(name)
     model = jv.from_torch(module, mean=rivals.MEAN, std=rivals.STD)
     layers, size, steps = list(args.layers or LAYERS[name]), args.size, args.steps
@@ -75,9 +75,8 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
     first = {tool: measure.timed(call) for tool, call in wanted.items()}
     times = measure.in_turn(wanted, args.repeats)
     images = first["jaxviz"][1]
-    found = []
     for tool, (seconds, theirs) in first.items():
-        row = {
+        yield {
             "network": name,
             "layers": layers,
             "images": count,
@@ -87,9 +86,6 @@ def rows(name: str, count: int, args: argparse.Namespace) -> list[dict[str, Any]
             "apart": None if tool == "jaxviz" else float(np.abs(theirs - images).mean((2, 3, 4)).max()),
             "moved": float(np.abs(theirs - start).mean((2, 3, 4)).min()),
         }
-        found.append(row)
-        print(line(row), flush=True)
-    return found
 
 
 def line(row: dict[str, Any]) -> str:
@@ -116,9 +112,8 @@ def main() -> None:
         args.networks, args.layers, args.images, args.size, args.steps = ["resnet18"], ["conv1", "maxpool"], [2], 64, 4
         args.repeats = 1
     measure.prepare(args.devices, args.precision)
-    print(HEAD)
-    found = [row for name in args.networks for count in args.images for row in rows(name, count, args)]
-    measure.write(args.out, [HEAD, *map(line, found)], found, measure.machine())
+    measured = (row for name in args.networks for count in args.images for row in rows(name, count, args))
+    found = measure.collect(measured, HEAD, line, args.out, measure.machine())
     wrong = [row for row in found if row["apart"] is not None and not row["apart"] < 1e-2 * row["moved"]]
     if args.quick and wrong:
         raise SystemExit(f"Different answers: {wrong}")

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -145,3 +145,16 @@ def write(out: Path | None, lines: Sequence[str], rows: Sequence[Mapping[str, An
     words = ", ".join(f"{key} {value}" for key, value in about.items())
     out.write_text("\n".join([*lines, "", f"On: {words}"]) + "\n")
     out.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": list(rows)}, indent=1))
+
+
+def collect(
+    rows: Iterable[dict[str, Any]], head: str, line: Callable[[dict[str, Any]], str], out: Path | None, about: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return all rows; print each, and write those so far, as soon as it is measured: a run that is stopped keeps them."""
+    print(head, flush=True)
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        found.append(row)
+        print(line(row), flush=True)
+        write(out, [head, *map(line, found)], found, about)
+    return found
