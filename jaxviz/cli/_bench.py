@@ -60,7 +60,7 @@ def bench(
     available = len(jaxviz.make_mesh(devices).devices.flat)
     machine = _machine(available)
     say = Console(stderr=True, quiet=quiet).print
-    say(f"{machine['device']}, {machine['devices']} of them here; measuring its peaks")
+    say(f"{_words(machine)}; measuring its peaks")
     top = peaks(jax.local_devices()[0], seconds / 2)
     rows: list[Row] = []
     for network in networks:
@@ -87,7 +87,7 @@ def _powers(most: int) -> list[int]:
 
 def _machine(devices: int) -> dict[str, str | int]:
     device = jax.local_devices()[0]
-    kind = device.device_kind if device.platform != "cpu" else f"one core of {_processor()}"
+    kind = device.device_kind if device.platform != "cpu" else _processor()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "device": kind,
@@ -111,9 +111,10 @@ def _processor() -> str:
 def _show(machine: dict[str, str | int], top: list[Peak], rows: list[Row], size: int, precision: str) -> None:
     console = Console(width=None if Console().is_terminal else 140)
     peak = next(one.flops for one in top if "convolution" in one.name)
-    console.print(f"{machine['device']}, {machine['platform']}, {machine['devices']} devices; jaxviz {_versions(machine)}")
+    console.print(f"{_words(machine)}; jaxviz {_versions(machine)}")
+    is_shared = machine["platform"] == "cpu"  # a host device takes any core that is idle, so that one has the peak of all
     for one in top:
-        console.print(f"  {one.name}: {_engineering(one.flops)}FLOP/s a device")
+        console.print(f"  {one.name}: {_engineering(one.flops)}FLOP/s {'on all cores' if is_shared else 'a device'}")
     table = Table(title=f"{size} px, {precision} precision; units: image-steps a second with all defaults of visualize")
     for heading in ("network", "task"):
         table.add_column(heading)
@@ -129,11 +130,16 @@ def _show(machine: dict[str, str | int], top: list[Peak], rows: list[Row], size:
             f"{row.rate:.3g}",
             f"{low:.3g} to {high:.3g}",
             _engineering(row.flops),
-            f"{100 * row.flops / peak / row.devices:.0f} %",
+            f"{100 * row.flops / peak / (1 if is_shared else row.devices):.0f} %",
             f"{row.compiling:.1f} s",
             "unknown" if row.memory is None else f"{_engineering(row.memory)}B",
         )
     console.print(table)
+
+
+def _words(machine: dict[str, str | int]) -> str:
+    cores = f", {machine['cores']} cores" if machine["platform"] == "cpu" else ""
+    return f"{machine['device']}{cores}, {machine['platform']}, {machine['devices']} devices"
 
 
 def _versions(machine: dict[str, str | int]) -> str:

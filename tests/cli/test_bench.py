@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def test_every_task_and_number_of_devices_has_a_row(run, tmp_path: Path) -> None
         low, high = row["spread"]
         assert 0 < low <= row["rate"] <= high and row["flops"] > 0 and row["memory"] > 0 and row["compiling"] >= 0
     assert found["machine"]["jax"] == jax.__version__ and found["machine"]["devices"] == 4
-    assert "units of relu_1" in done.stdout and "FLOP/s" in done.stdout and "measuring" not in done.stdout
+    assert "units of relu_1" in done.stdout and "FLOP/s on all cores" in done.stdout and "measuring" not in done.stdout
+    shares = re.findall(r"│\s+(\d+) % │", done.stdout)  # of one peak: host devices share the cores
+    assert shares == [f"{100 * row['flops'] / 1e9:.0f}" for row in found["rows"]]
 
 
 def test_operations_are_those_of_the_network() -> None:
