@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: the tests already ru
 jax.config.update("jax_num_cpu_devices", 4)
 
 
-MAPS = 30_000  # memory maps of a process; compiled programs need them, and Linux gives it no more than 65530
+MAPS = 12_000  # memory maps of a process; compiled programs need them, and Linux gives it no more than 65530
 
 
 @pytest.fixture(scope="module", autouse=True)
