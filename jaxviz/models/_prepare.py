@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxviz._types import Array
@@ -56,24 +55,23 @@ def _with_kernels(model: Model, prepare: Callable[[tuple[Any, ...], Conv, Any], 
 
 
 def _used_kernels(model: Model, names: Sequence[str], size: tuple[int, int]) -> frozenset[tuple[Any, ...]]:
-    return _traced_kernels(model.graphdef, *signature(model.state), abstract_image(model, size), tuple(names))
+    return _traced_kernels(*signature(model), abstract_image(model, size), tuple(names))
 
 
 @functools.lru_cache(maxsize=256)
 def _traced_kernels(
-    graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct, names: tuple[str, ...]
+    treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct, names: tuple[str, ...]
 ) -> frozenset[tuple[Any, ...]]:
     seen: set[tuple[Any, ...]] = set()
 
-    def trace(state: Any, images: Array) -> None:
-        paths = {id(plain(variable.get_value())): tuple(path) for path, variable in nnx.to_flat_state(state)}
+    def trace(model: Model, images: Array) -> None:
+        paths = {id(plain(variable.get_value())): tuple(path) for path, variable in nnx.to_flat_state(model.state)}
 
         def conv(x: Array, kernel: Array, *arguments: Any, **options: Any) -> Array:
             seen.add(paths.get(id(plain(kernel)), ()))
             return EXACT.conv(x, kernel, *arguments, **options)
 
-        ops, zeros = dataclasses.replace(EXACT, conv=conv), jnp.zeros(image.shape[-1])
-        activations(Model(state, zeros, zeros + 1, graphdef), images, names, ops=ops)
+        activations(model, images, names, ops=dataclasses.replace(EXACT, conv=conv))
 
     jax.eval_shape(trace, abstract(treedef, avals), image)
     return frozenset(seen)
