@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from jaxviz._atomic import write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._files import write_atomically
 
 FORMAT = 2  # 1 had the images inside ARRAYS
 ARRAYS, IMAGES, RECORD, SHEET = "result.npz", "images.npy", "result.json", "contact_sheet.png"

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxviz._atomic import write_atomically
 from jaxviz._errors import ArgumentError, ImageError
-from jaxviz._files import write_atomically
 from jaxviz._types import Array, ArrayLike, StrPath
 
 Size: TypeAlias = int | tuple[int, int]

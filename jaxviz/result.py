@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxviz._atomic import write_atomically
 from jaxviz._errors import ArgumentError, SaveError, UnitError, near_matches
-from jaxviz._files import write_atomically
 from jaxviz._result_files import (
     ARRAYS,
     FORMAT,

@@ -31,7 +31,7 @@ PROBE = """
 import sys
 sys.path[:0] = {places!r}
 import json, jaxviz, numpy
-from jaxviz.models._load import bundled_file
+from jaxviz.models._files.load import bundled_file
 model = jaxviz.load()
 logits = model(numpy.zeros((1, 32, 32, 3), numpy.float32))
 print(json.dumps([jaxviz.__file__, str(bundled_file()), model.name, list(model.class_names), list(logits.shape)]))

@@ -13,9 +13,9 @@ from flax import nnx
 
 import jaxviz as jv
 from jaxviz.models import Model, from_module
-from jaxviz.models._layers import Conv, Linear, around, both
-from jaxviz.models._load import BUNDLED
+from jaxviz.models._files.load import BUNDLED
 from jaxviz.models._taps import no_tap
+from jaxviz.models._zoo.layers import Conv, Linear, around, both
 from jaxviz.ops import EXACT
 from tests.tiny import random_images
 

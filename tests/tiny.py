@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from jaxviz.models import Model, from_module
-from jaxviz.models._layers import Conv, Linear
 from jaxviz.models._taps import no_tap
+from jaxviz.models._zoo.layers import Conv, Linear
 from jaxviz.ops import EXACT
 
 

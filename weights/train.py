@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from jaxviz.models._checkpoint import write
+from jaxviz.models._files.checkpoint import write
 
 CLASSES = {
     "n01440764": "tench",

@@ -8,9 +8,9 @@ from typing import Any
 
 from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._types import ArrayLike
-from jaxviz.attribution._ablation_cam import ablation_cam
 from jaxviz.attribution._attribution import Attribution
-from jaxviz.attribution._cam import (
+from jaxviz.attribution._cam.ablation_cam import ablation_cam
+from jaxviz.attribution._cam.cam import (
     cam,
     eigen_cam,
     eigen_grad_cam,
@@ -21,18 +21,18 @@ from jaxviz.attribution._cam import (
     layer_cam,
     xgrad_cam,
 )
-from jaxviz.attribution._cam_layer import AsLayers
-from jaxviz.attribution._deep_lift import deep_lift
-from jaxviz.attribution._full_grad import full_grad
-from jaxviz.attribution._gradient import deconvnet, guided_backprop, input_x_gradient, saliency
-from jaxviz.attribution._guided_grad_cam import guided_grad_cam
-from jaxviz.attribution._lrp import lrp
-from jaxviz.attribution._noise import smoothgrad, smoothgrad_squared, vargrad
-from jaxviz.attribution._occlusion import feature_ablation, occlusion
-from jaxviz.attribution._path import integrated_gradients
-from jaxviz.attribution._rise import rise
-from jaxviz.attribution._score_cam import score_cam
-from jaxviz.attribution._shap import gradient_shap
+from jaxviz.attribution._cam.layers import AsLayers
+from jaxviz.attribution._cam.score_cam import score_cam
+from jaxviz.attribution._methods.deep_lift import deep_lift
+from jaxviz.attribution._methods.full_grad import full_grad
+from jaxviz.attribution._methods.gradient import deconvnet, guided_backprop, input_x_gradient, saliency
+from jaxviz.attribution._methods.gradient_shap import gradient_shap
+from jaxviz.attribution._methods.guided_grad_cam import guided_grad_cam
+from jaxviz.attribution._methods.integrated_gradients import integrated_gradients
+from jaxviz.attribution._methods.lrp import lrp
+from jaxviz.attribution._methods.occlusion import feature_ablation, occlusion
+from jaxviz.attribution._methods.rise import rise
+from jaxviz.attribution._methods.smoothgrad import smoothgrad, smoothgrad_squared, vargrad
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model

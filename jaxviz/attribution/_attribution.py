@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike, StrPath
+from jaxviz.attribution import _files as saved
 from jaxviz.attribution import _pictures as pictures
-from jaxviz.attribution import _saved as saved
 from jaxviz.attribution._target import FunctionTarget, ObjectiveTarget, Target
 from jaxviz.image import Size
 from jaxviz.image import resize as resize_images

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxviz import objectives
 from jaxviz._errors import ArgumentError, UnitError
-from jaxviz._static import as_static, pytree
+from jaxviz._pytree import as_static, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective

@@ -19,15 +19,15 @@ import typer
 import jaxviz
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError, near_matches
-from jaxviz._folder import Skipped, find_files, read_batches
+from jaxviz._image_files import Skipped, find_files, read_batches
 from jaxviz.attribution import METHODS, log_probability, margin, probability
-from jaxviz.cli import _options as options
-from jaxviz.cli import _skipped
-from jaxviz.cli._album import Album
 from jaxviz.cli._app import app
-from jaxviz.cli._devices import use_cpu_devices
-from jaxviz.cli._expressions import evaluate
-from jaxviz.cli._progress import Bar
+from jaxviz.cli._common import options
+from jaxviz.cli._common import skipped as _skipped
+from jaxviz.cli._common.album import Album
+from jaxviz.cli._common.devices import use_cpu_devices
+from jaxviz.cli._common.expressions import evaluate
+from jaxviz.cli._common.progress import Bar
 
 
 class View(StrEnum):

@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 import jaxviz
-from jaxviz.cli import _options as options
 from jaxviz.cli._app import app
-from jaxviz.cli._devices import use_cpu_devices
-from jaxviz.cli._progress import Bar
+from jaxviz.cli._common import options
+from jaxviz.cli._common.devices import use_cpu_devices
+from jaxviz.cli._common.progress import Bar
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 import jaxviz
 from jaxviz.cli._app import app
-from jaxviz.cli._options import MODEL_HELP, WEIGHTS_HELP, read_size
+from jaxviz.cli._common.options import MODEL_HELP, WEIGHTS_HELP, read_size
 from jaxviz.models import verify as verify_models
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import typer
 
 import jaxviz
-from jaxviz.cli import _options as options
 from jaxviz.cli._app import app
-from jaxviz.cli._devices import use_cpu_devices
-from jaxviz.cli._progress import Bar
+from jaxviz.cli._common import options
+from jaxviz.cli._common.devices import use_cpu_devices
+from jaxviz.cli._common.progress import Bar
 
 Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, cut and scaled to one size.")]
 Layers = Annotated[str, typer.Option(metavar="NAMES", help="Layers with commas between them, such as conv1,layer2,layer4.")]

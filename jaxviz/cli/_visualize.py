@@ -15,10 +15,10 @@ import typer
 import jaxviz
 from jaxviz import engine
 from jaxviz._result_files import file_names
-from jaxviz.cli import _options as options
 from jaxviz.cli._app import app
-from jaxviz.cli._devices import join_processes, use_cpu_devices
-from jaxviz.cli._progress import Bar
+from jaxviz.cli._common import options
+from jaxviz.cli._common.devices import join_processes, use_cpu_devices
+from jaxviz.cli._common.progress import Bar
 
 
 class Animation(StrEnum):

@@ -2,18 +2,18 @@
 
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
-from jaxviz.engine._chunk import Reduction as Reduction
-from jaxviz.engine._chunk import Steps as Steps
 from jaxviz.engine._execute import Chunk as Chunk
 from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import is_cpu as is_cpu
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run
+from jaxviz.engine._fingerprint import describe as describe
+from jaxviz.engine._fingerprint import differences as differences
+from jaxviz.engine._fingerprint import digest as digest
 from jaxviz.engine._fold import Fold as Fold
 from jaxviz.engine._fold import Folding as Folding
-from jaxviz.engine._identity import describe as describe
-from jaxviz.engine._identity import differences as differences
-from jaxviz.engine._identity import digest as digest
+from jaxviz.engine._programs import Reduction as Reduction
+from jaxviz.engine._programs import Steps as Steps
 from jaxviz.engine._progress import Progress as Progress
 from jaxviz.engine._reduce import RunOptions as RunOptions
 from jaxviz.engine._reduce import map_images as map_images

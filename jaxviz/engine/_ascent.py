@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective, combine, reference_name

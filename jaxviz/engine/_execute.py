@@ -18,9 +18,9 @@ from jaxviz._errors import ArgumentError, MemoryLimitError
 from jaxviz._types import PyTree
 from jaxviz.engine import _ascent
 from jaxviz.engine._ascent import BLOCK, Recipe, Unit
-from jaxviz.engine._diagnosis import diagnose
-from jaxviz.engine._plan import Plan, make_plan, units_per_device
+from jaxviz.engine._memory import Plan, make_plan, units_per_device
 from jaxviz.engine._progress import Clock, Progress
+from jaxviz.engine._status import diagnose
 from jaxviz.models import Model, calls_through_ops
 
 AXIS = "units"

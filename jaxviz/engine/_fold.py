@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxviz._errors import MemoryLimitError
 from jaxviz._types import Array, PyTree
 from jaxviz.engine._execute import is_out_of_memory
-from jaxviz.engine._placement import IMAGES, count_images, evaluations_at_once, local_devices, make_grid, sharded
+from jaxviz.engine._sharding import IMAGES, count_images, evaluations_at_once, local_devices, make_grid, sharded
 
 
 class Folding(Protocol):

@@ -21,7 +21,8 @@ from jax.sharding import PartitionSpec as P
 
 from jaxviz._errors import MemoryLimitError
 from jaxviz._types import PyTree
-from jaxviz.engine._chunk import (
+from jaxviz.engine._execute import is_out_of_memory, loops_well
+from jaxviz.engine._programs import (
     Reduction,
     Steps,
     add_steps,
@@ -32,8 +33,8 @@ from jaxviz.engine._chunk import (
     start_sums,
     tell_steps,
 )
-from jaxviz.engine._execute import is_out_of_memory, loops_well
-from jaxviz.engine._placement import (
+from jaxviz.engine._progress import Clock, Progress
+from jaxviz.engine._sharding import (
     IMAGES,
     count_images,
     evaluations_at_once,
@@ -41,7 +42,6 @@ from jaxviz.engine._placement import (
     local_devices,
     make_grid,
 )
-from jaxviz.engine._progress import Clock, Progress
 
 ROUNDS = 4  # chunks of steps between two reports of progress
 

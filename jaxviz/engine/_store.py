@@ -23,8 +23,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxviz._atomic import map_array, write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._files import map_array, write_atomically
 from jaxviz._result_files import (
     ADVICE,
     ARRAYS,
@@ -50,7 +50,7 @@ from jaxviz._result_files import (
 from jaxviz._types import StrPath
 from jaxviz.engine._ascent import Unit
 from jaxviz.engine._execute import Chunk, Stage
-from jaxviz.engine._identity import differences, digest
+from jaxviz.engine._fingerprint import differences, digest
 from jaxviz.image import to_pillow
 from jaxviz.result import ARRAY_NAMES, Result, load_result, merge_settings, versions, write_result
 

@@ -11,15 +11,15 @@ import jax
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError
-from jaxviz._folder import find_files
+from jaxviz._image_files import find_files
 from jaxviz._result_files import failures
 from jaxviz._types import StrPath
 from jaxviz.gallery._layer import Photos, Report, Work
-from jaxviz.gallery._likeness import PROFILE
 from jaxviz.gallery._pages import write_layer, write_map, write_units
 from jaxviz.gallery._photos import roots, shown_name
 from jaxviz.gallery._plan import Wanted, plan, way_past
 from jaxviz.gallery._record import open_folder
+from jaxviz.gallery._similarity import PROFILE
 from jaxviz.gallery._site import Layer, Passed, Site
 from jaxviz.image import as_pair
 from jaxviz.models import Model

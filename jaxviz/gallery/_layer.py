@@ -10,8 +10,12 @@ from typing import Any
 
 from jaxviz import engine
 from jaxviz._types import StrPath
-from jaxviz._visualize import visualize
-from jaxviz.gallery._likeness import (
+from jaxviz._visualize.visualize import visualize
+from jaxviz.gallery._photos import copy_photos, examples_of, histogram_of, kinds_of, roots
+from jaxviz.gallery._pictures import write_pictures
+from jaxviz.gallery._plan import Wanted, field_in_words
+from jaxviz.gallery._record import WORK
+from jaxviz.gallery._similarity import (
     PROFILE,
     likeness_of_examples,
     likeness_of_responses,
@@ -19,10 +23,6 @@ from jaxviz.gallery._likeness import (
     responses,
     side_by_side,
 )
-from jaxviz.gallery._photos import copy_photos, examples_of, histogram_of, kinds_of, roots
-from jaxviz.gallery._pictures import write_pictures
-from jaxviz.gallery._plan import Wanted, field_in_words
-from jaxviz.gallery._record import WORK
 from jaxviz.gallery._site import Layer, Unit
 from jaxviz.inspection import TopExamples, top_examples
 from jaxviz.models import Model

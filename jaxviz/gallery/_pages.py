@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from jaxviz._files import write_atomically
+from jaxviz._atomic import write_atomically
 from jaxviz.gallery._chart import chart, number
 from jaxviz.gallery._site import Layer, Site, Unit
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxviz._atomic import write_atomically
 from jaxviz._errors import ImageError
-from jaxviz._files import write_atomically
 from jaxviz._types import StrPath
 from jaxviz.gallery._site import NO_CLASS, Example, Histogram
 from jaxviz.image import load, to_pillow

@@ -11,9 +11,9 @@ import numpy as np
 from jaxviz._errors import ArgumentError
 from jaxviz.gallery._site import Passed, slugs
 from jaxviz.models import LayerTable, Model, ReceptiveField
-from jaxviz.models._table import Layer as TableLayer
+from jaxviz.models._layer_table import Layer as TableLayer
 from jaxviz.objectives import Objective, parse
-from jaxviz.objectives._units import Channel, Logit
+from jaxviz.objectives._basic import Channel, Logit
 
 
 @dataclass(frozen=True)

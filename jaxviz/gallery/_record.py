@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxviz import engine
+from jaxviz._atomic import write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._files import write_atomically
 from jaxviz._result_files import ADVICE, failures, names_in, read_json
 from jaxviz.result import versions
 

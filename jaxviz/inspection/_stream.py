@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ImageError
-from jaxviz._folder import Skipped
+from jaxviz._image_files import Skipped
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
-from jaxviz.inspection._embed_parts import Memory, Parts
-from jaxviz.inspection._named_images import NamedImages, Part
+from jaxviz.inspection._embeddings.store import Memory, Parts
+from jaxviz.inspection._examples.named_images import NamedImages, Part
 
 
 def stream(

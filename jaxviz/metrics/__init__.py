@@ -6,28 +6,28 @@ undefined. Those that are made along a curve return a small object whose `value`
 whose arrays have an axis of layers at the end.
 """
 
-from jaxviz.metrics._concentration import complexity as complexity
-from jaxviz.metrics._concentration import sparseness as sparseness
-from jaxviz.metrics._confidence import Confidence as Confidence
-from jaxviz.metrics._confidence import average_drop as average_drop
-from jaxviz.metrics._confidence import average_gain as average_gain
-from jaxviz.metrics._confidence import average_increase as average_increase
-from jaxviz.metrics._confidence import confidence as confidence
+from jaxviz.metrics._average_drop import Confidence as Confidence
+from jaxviz.metrics._average_drop import average_drop as average_drop
+from jaxviz.metrics._average_drop import average_gain as average_gain
+from jaxviz.metrics._average_drop import average_increase as average_increase
+from jaxviz.metrics._average_drop import confidence as confidence
 from jaxviz.metrics._curves import RISE as RISE
 from jaxviz.metrics._curves import Curves as Curves
 from jaxviz.metrics._curves import deletion as deletion
 from jaxviz.metrics._curves import insertion as insertion
 from jaxviz.metrics._fidelity import infidelity as infidelity
-from jaxviz.metrics._localise import localisation as localisation
-from jaxviz.metrics._localise import pointing_game as pointing_game
-from jaxviz.metrics._localise import rank_accuracy as rank_accuracy
-from jaxviz.metrics._randomise import Randomisation as Randomisation
-from jaxviz.metrics._randomise import SanityCheck as SanityCheck
-from jaxviz.metrics._randomise import model_randomisation as model_randomisation
-from jaxviz.metrics._randomise import sanity_check as sanity_check
-from jaxviz.metrics._reinitialise import cascade as cascade
-from jaxviz.metrics._reinitialise import initial as initial
-from jaxviz.metrics._reinitialise import weight_layers as weight_layers
+from jaxviz.metrics._localization import localisation as localisation
+from jaxviz.metrics._localization import pointing_game as pointing_game
+from jaxviz.metrics._localization import rank_accuracy as rank_accuracy
+from jaxviz.metrics._model_randomization import Randomisation as Randomisation
+from jaxviz.metrics._model_randomization import SanityCheck as SanityCheck
+from jaxviz.metrics._model_randomization import model_randomisation as model_randomisation
+from jaxviz.metrics._model_randomization import sanity_check as sanity_check
+from jaxviz.metrics._reinitialize import cascade as cascade
+from jaxviz.metrics._reinitialize import initial as initial
+from jaxviz.metrics._reinitialize import weight_layers as weight_layers
 from jaxviz.metrics._road import Road as Road
 from jaxviz.metrics._road import road as road
 from jaxviz.metrics._sensitivity import max_sensitivity as max_sensitivity
+from jaxviz.metrics._sparseness import complexity as complexity
+from jaxviz.metrics._sparseness import sparseness as sparseness

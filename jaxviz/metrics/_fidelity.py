@@ -12,12 +12,12 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError
-from jaxviz._static import as_static, leaf, pytree
+from jaxviz._pytree import as_static, leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Score, Target, target_values
 from jaxviz.engine import RunOptions
-from jaxviz.metrics._inputs import Maps, as_ids, as_question, chosen_classes, keys_of, repeated
+from jaxviz.metrics._arguments import Maps, as_ids, as_question, chosen_classes, keys_of, repeated
 from jaxviz.models import Model
 
 Perturbation: TypeAlias = Literal["square", "noise"] | ArrayLike | Callable[[Array, Array], Array]

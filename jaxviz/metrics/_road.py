@@ -12,14 +12,14 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Reduction
 from jaxviz.attribution._target import AsTarget, Score, Target, target_values
 from jaxviz.engine import RunOptions
+from jaxviz.metrics._arguments import Maps, as_ids, as_question, keys_of, repeated, scores_of_each
 from jaxviz.metrics._curves import ranks, says_something
-from jaxviz.metrics._impute import impute
-from jaxviz.metrics._inputs import Maps, as_ids, as_question, keys_of, repeated, scores_of_each
+from jaxviz.metrics._inpaint import impute
 from jaxviz.models import Model
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

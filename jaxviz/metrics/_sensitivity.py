@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError, near_matches
-from jaxviz._static import leaf
+from jaxviz._pytree import leaf
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribute import METHODS
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
-from jaxviz.metrics._inputs import as_ids, as_user_target, keys_of, settled
+from jaxviz.metrics._arguments import as_ids, as_user_target, keys_of, settled
 from jaxviz.models import Model
 
 Method: TypeAlias = str | Callable[..., Attribution]

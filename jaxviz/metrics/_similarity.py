@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._blur import gaussian_blur
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz._types import Array
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from jaxviz.models._list import ModelInfo as ModelInfo
-from jaxviz.models._list import ModelTable as ModelTable
-from jaxviz.models._list import list_models as list_models
-from jaxviz.models._load import load as load
-from jaxviz.models._load import untrained as untrained
+from jaxviz.models._fast import for_many_steps as for_many_steps
+from jaxviz.models._fast import prepared as prepared
+from jaxviz.models._files.load import load as load
+from jaxviz.models._files.load import untrained as untrained
+from jaxviz.models._layer_table import Layer as Layer
+from jaxviz.models._layer_table import LayerTable as LayerTable
+from jaxviz.models._layer_table import ReceptiveField as ReceptiveField
 from jaxviz.models._model import Model as Model
 from jaxviz.models._model import from_function as from_function
 from jaxviz.models._model import from_module as from_module
-from jaxviz.models._parts import changed_activations as changed_activations
-from jaxviz.models._parts import maps_around_patches as maps_around_patches
-from jaxviz.models._prepare import for_many_steps as for_many_steps
-from jaxviz.models._prepare import prepared as prepared
-from jaxviz.models._resnet import ResNet as ResNet
-from jaxviz.models._table import Layer as Layer
-from jaxviz.models._table import LayerTable as LayerTable
-from jaxviz.models._table import ReceptiveField as ReceptiveField
+from jaxviz.models._patches import changed_activations as changed_activations
+from jaxviz.models._patches import maps_around_patches as maps_around_patches
 from jaxviz.models._taps import Tap as Tap
 from jaxviz.models._taps import activations as activations
 from jaxviz.models._taps import altered as altered
@@ -31,7 +27,11 @@ from jaxviz.models._taps import no_tap as no_tap
 from jaxviz.models._taps import normalised as normalised
 from jaxviz.models._taps import perturbed as perturbed
 from jaxviz.models._taps import scope as scope
-from jaxviz.models._torch import from_torch as from_torch
-from jaxviz.models._verify import Verification as Verification
-from jaxviz.models._verify import verify as verify
-from jaxviz.models._vgg import VGG as VGG
+from jaxviz.models._torch.from_torch import from_torch as from_torch
+from jaxviz.models._torch.verify import Verification as Verification
+from jaxviz.models._torch.verify import verify as verify
+from jaxviz.models._zoo.model_list import ModelInfo as ModelInfo
+from jaxviz.models._zoo.model_list import ModelTable as ModelTable
+from jaxviz.models._zoo.model_list import list_models as list_models
+from jaxviz.models._zoo.resnet import ResNet as ResNet
+from jaxviz.models._zoo.vgg import VGG as VGG

@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 
 from jaxviz._errors import ArgumentError, UnitError, UnsupportedError, near_matches
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike, PyTree, StrPath
 from jaxviz.models import _taps
-from jaxviz.models._checkpoint import write
-from jaxviz.models._layers import LEAF, to_torch_layout
-from jaxviz.models._table import LayerTable, layer_table
+from jaxviz.models._files.checkpoint import write
+from jaxviz.models._layer_table import LayerTable, layer_table
 from jaxviz.models._taps import Function
+from jaxviz.models._zoo.layers import LEAF, to_torch_layout
 from jaxviz.ops import plain
 
 
@@ -234,7 +234,7 @@ class Model:
         >>> jaxviz.attribution.integrated_gradients(model.fast(), images, steps=200).maps.shape
         (2, 128, 128, 3)
         """
-        from jaxviz.models._prepare import prepared
+        from jaxviz.models._fast import prepared
 
         return self if isinstance(self.graphdef, Function) else prepared(self)
 

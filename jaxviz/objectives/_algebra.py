@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import pytree as register
+from jaxviz._pytree import pytree as register
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf as number
+from jaxviz._pytree import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
-from jaxviz.objectives._units import LayerObjective, at_position, check_position, move_position, norm
+from jaxviz.objectives._basic import LayerObjective, at_position, check_position, move_position, norm
 
 
 @pytree

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf as number
+from jaxviz._pytree import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.image import resize
 from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, reference_name, static
-from jaxviz.objectives._units import LayerObjective, norm
+from jaxviz.objectives._basic import LayerObjective, norm
 
 _DISTANCES = ("l2", "cosine", "dot")
 NO_IDS = np.zeros((1, 0), np.uint32)  # targets have no unit to be named by: keys come from the seed and the sample

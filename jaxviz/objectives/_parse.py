@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxviz._errors import ArgumentError
 from jaxviz.objectives._algebra import Objective
-from jaxviz.objectives._groups import diversity
-from jaxviz.objectives._units import channel, function, layer, logit
+from jaxviz.objectives._basic import channel, function, layer, logit
+from jaxviz.objectives._samples import diversity
 
 _TERM = re.compile(r"\s*(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>(?:[^\s*+-][^*]*)?)")
 

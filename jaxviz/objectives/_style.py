@@ -9,8 +9,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
+from jaxviz.objectives._basic import LayerObjective
 from jaxviz.objectives._match import NO_IDS, as_images, numbered
-from jaxviz.objectives._units import LayerObjective
 
 
 @pytree

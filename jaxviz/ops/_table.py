@@ -10,11 +10,11 @@ import jax
 from jax import lax
 
 from jaxviz._types import Array
-from jaxviz.ops._conv import direct_conv
-from jaxviz.ops._pool import avg_pool, max_pool
-from jaxviz.ops._prepared import PreparedKernel, prepared_conv
-from jaxviz.ops._straight import TiledKernel, is_straight, straight_conv, tiled_conv
-from jaxviz.ops._windows import Pair, Pairs
+from jaxviz.ops._conv.direct import direct_conv
+from jaxviz.ops._conv.geometry import Pair, Pairs
+from jaxviz.ops._conv.winograd_f2 import TiledKernel, is_straight, straight_conv, tiled_conv
+from jaxviz.ops._conv.winograd_f4 import PreparedKernel, prepared_conv
+from jaxviz.ops._pooling import avg_pool, max_pool
 
 
 def conv(

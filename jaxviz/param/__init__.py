@@ -16,8 +16,8 @@ from jaxviz.param._cppn import Cppn as Cppn
 from jaxviz.param._cppn import cppn as cppn
 from jaxviz.param._fourier import Fourier as Fourier
 from jaxviz.param._fourier import fourier as fourier
-from jaxviz.param._greyscale import Greyscale as Greyscale
-from jaxviz.param._greyscale import greyscale as greyscale
+from jaxviz.param._grayscale import Greyscale as Greyscale
+from jaxviz.param._grayscale import greyscale as greyscale
 from jaxviz.param._laplacian import Laplacian as Laplacian
 from jaxviz.param._laplacian import laplacian as laplacian
 from jaxviz.param._low_resolution import LowResolution as LowResolution

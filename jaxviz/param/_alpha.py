@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.param._base import Param, Shape, as_base, check_image, check_shape, enlarge, known_shape
 from jaxviz.param._fourier import fourier

@@ -9,7 +9,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.param._base import Shape, check_image, check_shape, known_shape, resized
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.image import resize
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.param._base import Shape, check_image, check_shape, known_shape, logit, normal
 from jaxviz.param._color import correlate, decorrelate

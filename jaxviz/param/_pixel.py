@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param._base import Shape, Squash, check_image, check_shape, check_squash, known_shape, normal
 from jaxviz.param._color import to_image, to_signal

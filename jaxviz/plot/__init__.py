@@ -4,10 +4,10 @@ from jaxviz.plot._canvas import resized as resized
 from jaxviz.plot._categories import category_colours as category_colours
 from jaxviz.plot._categories import colours_of_classes as colours_of_classes
 from jaxviz.plot._categories import legend as legend
-from jaxviz.plot._colours import COLOURS as COLOURS
-from jaxviz.plot._colours import Colours as Colours
-from jaxviz.plot._colours import colour_table as colour_table
-from jaxviz.plot._colours import colourise as colourise
+from jaxviz.plot._colors import COLOURS as COLOURS
+from jaxviz.plot._colors import Colours as Colours
+from jaxviz.plot._colors import colour_table as colour_table
+from jaxviz.plot._colors import colourise as colourise
 from jaxviz.plot._figure import figure as figure
 from jaxviz.plot._grid import grid as grid
 from jaxviz.plot._maps import COLOURS_OF as COLOURS_OF

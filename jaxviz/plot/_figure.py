@@ -10,7 +10,7 @@ import numpy as np
 from jaxviz._errors import UnsupportedError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import tiles
-from jaxviz.plot._colours import colour_table
+from jaxviz.plot._colors import colour_table
 from jaxviz.plot._table import Bar, check_table
 
 if TYPE_CHECKING:

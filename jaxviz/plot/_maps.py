@@ -11,7 +11,7 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.image import resize, to_uint8
 from jaxviz.plot._canvas import Colour
-from jaxviz.plot._colours import Colours, colourise
+from jaxviz.plot._colors import Colours, colourise
 
 Style: TypeAlias = Literal["heat", "signed", "grey", "colour"]
 COLOURS_OF: dict[str, Colours] = {"heat": "inferno", "signed": "blue_red", "grey": "grey"}

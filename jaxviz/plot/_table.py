@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import Colour, Font, Theme, fit, font, line_height, theme, tiles
-from jaxviz.plot._colours import Colours, colour_table
+from jaxviz.plot._colors import Colours, colour_table
 
 _BAR = 160  # pixels of a colour bar's length
 

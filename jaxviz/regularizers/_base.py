@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from jaxviz._static import as_tree
+from jaxviz._pytree import as_tree
 from jaxviz._types import Array
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxviz._blur import gaussian_blur
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
 
 

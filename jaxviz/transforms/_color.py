@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import checked
 

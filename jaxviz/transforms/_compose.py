@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from jaxviz._static import as_tree, pytree
+from jaxviz._pytree import as_tree, pytree
 from jaxviz._types import Array
 from jaxviz.transforms._base import Transform, checked
 from jaxviz.transforms._geometry import Geometric, move

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz.param import Fourier, fourier
 from jaxviz.transforms._base import checked

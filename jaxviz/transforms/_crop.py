@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz._errors import ArgumentError
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz._warp import Size
 from jaxviz.transforms._base import Amount, amount, checked, checked_fill, pixels, whole

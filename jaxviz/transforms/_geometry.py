@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz._static import leaf, pytree
+from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 from jaxviz._warp import Size, shift, warp
 from jaxviz.transforms._base import Amount, amount, checked, checked_fill, pixels, whole

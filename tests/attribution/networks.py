@@ -9,9 +9,9 @@ from flax import nnx
 import jaxviz as jv
 from jaxviz import ops
 from jaxviz.models import from_module
-from jaxviz.models._layers import AvgPool, BatchNorm, Conv, Linear, MaxPool
-from jaxviz.models._resnet import BasicBlock, Bottleneck
 from jaxviz.models._taps import no_tap, scope
+from jaxviz.models._zoo.layers import AvgPool, BatchNorm, Conv, Linear, MaxPool
+from jaxviz.models._zoo.resnet import BasicBlock, Bottleneck
 from tests.tiny import random_images
 
 

@@ -150,7 +150,7 @@ def test_another_target_compiles_nothing_new() -> None:
 def test_k_targets_share_one_forward_pass() -> None:
     def computed(target) -> int:
         made, index = as_target(MODEL, target, IMAGES)
-        from jaxviz.attribution._gradient import gradients
+        from jaxviz.attribution._methods.gradient import gradients
 
         return convolutions(lambda x: gradients(MODEL.bare(), made, x, index), np.asarray(IMAGES))
 

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jaxviz import cli
-from jaxviz.cli import _bench, _speed
+from jaxviz.cli._bench import bench as _bench
+from jaxviz.cli._bench import speed as _speed
 from jaxviz.models import untrained
 from tests.tiny import tiny_model
 

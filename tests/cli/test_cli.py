@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import jaxviz
 from jaxviz import cli
 from jaxviz.models import Verification
-from jaxviz.models._load import bundled_file
+from jaxviz.models._files.load import bundled_file
 from jaxviz.result import load_result
 from tests.tiny import tiny_model
 
@@ -181,7 +181,7 @@ def test_units_known_before_the_network(targets: list[str], count: int | None) -
 
 
 def test_no_more_devices_than_units() -> None:
-    lines = "import jax; from jaxviz.cli._devices import use_cpu_devices; use_cpu_devices({}); print(jax.device_count())"
+    lines = "import jax; from jaxviz.cli._common.devices import use_cpu_devices; use_cpu_devices({}); print(jax.device_count())"
     cores = len(os.sched_getaffinity(0))
     for given, devices in (("None", cores), ("None, 1", 1), ("None, 99", cores), ("3, 1", 3)):
         done = subprocess.run([sys.executable, "-c", lines.format(given)], capture_output=True, text=True, check=True)

@@ -11,8 +11,8 @@ import typer
 
 import jaxviz as jv
 from jaxviz._errors import ArgumentError
-from jaxviz.cli import _options as options
-from jaxviz.cli._expressions import evaluate
+from jaxviz.cli._common import options
+from jaxviz.cli._common.expressions import evaluate
 from tests.tiny import tiny_model
 
 NAMES = {"pair": lambda a, b=2: (a, b), "one": lambda: 1}

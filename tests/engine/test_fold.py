@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxviz._errors import MemoryLimitError
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz.engine import Fold, _fold, make_mesh
 from tests.tiny import random_images
 

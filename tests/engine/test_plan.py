@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxviz.engine._plan import ACCELERATOR_IMAGES, CPU_IMAGES, fit_memory, make_plan, units_per_device
+from jaxviz.engine._memory import ACCELERATOR_IMAGES, CPU_IMAGES, fit_memory, make_plan, units_per_device
 
 
 @pytest.mark.parametrize("units", [1, 2, 7, 8, 9, 26, 513])

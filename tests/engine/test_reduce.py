@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz._static import pytree
-from jaxviz.engine import _placement, _reduce, map_images, reduce_images
+from jaxviz._pytree import pytree
+from jaxviz.engine import _reduce, map_images, reduce_images
+from jaxviz.engine import _sharding as _placement
 from tests.tiny import random_images
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxviz import engine
-from jaxviz._static import pytree
+from jaxviz._pytree import pytree
 from jaxviz.engine import _reduce
 
 

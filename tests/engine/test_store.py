@@ -78,7 +78,7 @@ def test_a_finished_run_is_returned_at_once(whole: jv.Result, tmp_path: Path, mo
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "0-0-2.npz").write_text("of a run that was killed before it removed its parts")
     monkeypatch.setattr(jv.engine, "run", None)
-    monkeypatch.setattr("jaxviz._visualize.sample_keys", None)
+    monkeypatch.setattr("jaxviz._visualize.visualize.sample_keys", None)
     assert_same(draw(tmp_path, chunk=5, mesh=jv.make_mesh(2), progress=print), whole)
     assert not (tmp_path / "parts").exists()
     parts = list(jv.iter_visualize(tiny_model(), TARGETS, out=tmp_path, **OPTIONS))

@@ -10,8 +10,8 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 import jaxviz as jv
-from jaxviz.models._layers import BatchNorm, Conv, Linear, MaxPool, ReLU, around, both
 from jaxviz.models._taps import no_tap
+from jaxviz.models._zoo.layers import BatchNorm, Conv, Linear, MaxPool, ReLU, around, both
 from jaxviz.ops import EXACT
 
 CONFIG = (8, 0, 16, 0, 32, 32, 0, 64, 64, 0, 64, 64, 0)  # torchvision's "A" over 8; 0 is a max pooling

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxviz.gallery._chart import HEIGHT, LETTERS, WIDTH, chart, number
-from jaxviz.gallery._likeness import likeness_of_examples, likeness_of_responses, most_similar, side_by_side
 from jaxviz.gallery._photos import examples_of, histogram_of, kinds_of
 from jaxviz.gallery._plan import field_in_words, plan, read_layers, way_past
+from jaxviz.gallery._similarity import likeness_of_examples, likeness_of_responses, most_similar, side_by_side
 from jaxviz.gallery._site import NO_CLASS, Example, Histogram, Passed, Unit, slugs
 from jaxviz.inspection import TopExamples, top_examples
 from jaxviz.models import ReceptiveField
@@ -92,7 +92,7 @@ def test_the_way_through_a_resnet(bundled) -> None:
 @pytest.fixture(scope="module")
 def bundled():
     from jaxviz.models import load
-    from jaxviz.models._load import bundled_file
+    from jaxviz.models._files.load import bundled_file
 
     if not bundled_file().is_file():
         pytest.skip("the bundled network is absent")

@@ -14,9 +14,9 @@ import pytest
 import jaxviz as jv
 from jaxviz import engine, metrics
 from jaxviz.engine import _reduce
-from jaxviz.metrics._concentration import Concentration
-from jaxviz.metrics._localise import Inside, Point
+from jaxviz.metrics._localization import Inside, Point
 from jaxviz.metrics._similarity import Similarity
+from jaxviz.metrics._sparseness import Concentration
 from tests.tiny import random_images, tiny_model
 
 OF_SCORES = {

@@ -9,7 +9,7 @@ import pytest
 
 import jaxviz as jv
 from jaxviz import metrics
-from jaxviz._static import leaf
+from jaxviz._pytree import leaf
 from jaxviz.metrics._sensitivity import nearby
 from tests.attribution.reference import assert_close, images, normalised, pair
 from tests.models.reference import STD

@@ -9,7 +9,7 @@ import pytest
 
 import jaxviz as jv
 from jaxviz import metrics
-from jaxviz.metrics._impute import impute
+from jaxviz.metrics._inpaint import impute
 from tests.attribution.reference import assert_close, images, normalised, pair
 from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from jaxviz.models import Model
-from jaxviz.models._checkpoint import to_state
+from jaxviz.models._files.checkpoint import to_state
 from jaxviz.models._model import preprocessing
-from jaxviz.models._registry import architecture
-from jaxviz.models._resnet import ResNet
-from jaxviz.models._vgg import VGG
+from jaxviz.models._zoo.registry import architecture
+from jaxviz.models._zoo.resnet import ResNet
+from jaxviz.models._zoo.vgg import VGG
 from tests.torch_reference import import_torchvision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -71,7 +71,7 @@ def network(name: str, classes: int = 1000, head: int | None = None):
     entry = architecture(name)
     made = {"vgg": VGG, "resnet": ResNet}[entry.family](**entry.arguments, num_classes=classes)
     if head is not None:
-        from jaxviz.models._layers import Linear
+        from jaxviz.models._zoo.layers import Linear
 
         for i, sizes in ((0, (25088, head)), (3, (head, head)), (6, (head, 10))):
             made.classifier[i] = Linear(*sizes)

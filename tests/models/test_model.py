@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxviz import ArgumentError, LayerError, UnitError, UnsupportedError
 from jaxviz.models import ResNet, activations, forward, from_function, from_module, no_tap, perturbed, scope
-from jaxviz.models._checkpoint import to_state
+from jaxviz.models._files.checkpoint import to_state
 from jaxviz.ops import EXACT, GUIDED
 from tests.tiny import TinyNet, random_images, tiny_model
 

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxviz.models import VGG, Model, ResNet, activations, changed_activations, from_function, from_module, maps_around_patches
-from jaxviz.models._layers import Conv, MaxPool
 from jaxviz.models._taps import no_tap
+from jaxviz.models._zoo.layers import Conv, MaxPool
 from jaxviz.ops import EXACT, Axis
 from tests.tiny import random_images
 

@@ -1,0 +1,1 @@
+"""Activation maximization: visualize, invert, caricature, accentuate and DeepDream."""

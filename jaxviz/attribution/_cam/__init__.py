@@ -1,0 +1,1 @@
+"""Class activation maps: formulas, programs and methods."""

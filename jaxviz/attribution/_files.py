@@ -1,0 +1,90 @@
+"""Attributions in a folder: exact arrays, a record for people, a picture of each map."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from jaxviz._atomic import write_atomically
+from jaxviz._errors import SaveError
+from jaxviz._result_files import SHEET, failures, file_names, jsonable, old_files, refuse_existing, write_png
+from jaxviz._types import ArrayLike, StrPath
+from jaxviz.attribution import _pictures as pictures
+from jaxviz.result import versions
+
+if TYPE_CHECKING:
+    from jaxviz.attribution._attribution import Attribution
+
+FORMAT = 1
+ARRAYS, RECORD = "attribution.npz", "attribution.json"
+_NAMES = ("maps", "scores", "targets", "classes", "delta", "diagnosis")
+_EXTRA = "extra."  # before the names of the method's own arrays
+
+
+def write(attribution: Attribution, folder: Path, images: ArrayLike | None, look: pictures.Look, overwrite: bool) -> None:
+    """Write the pictures, the sheet, the record and, in the end, the arrays: each file in one step."""
+    many = attribution.scores.shape[1] if attribution.many else 1
+    names = file_names([f"{attribution.method}:{i}" for i in range(len(attribution))], many, set())
+    record = {
+        "format": FORMAT,
+        "versions": versions(),
+        "method": attribution.method,
+        "layer": attribution.layer,
+        "settings": jsonable(attribution.settings),
+        "shape": list(attribution.maps.shape),
+        "units": [{"files": files, **describe(one)} for files, one in zip(names, attribution, strict=True)],
+    }
+    about = {name: record[name] for name in ("format", "method", "layer", "settings")} | {"spatial": attribution.spatial}
+    arrays = {name: value for name in _NAMES if (value := getattr(attribution, name)) is not None}
+    arrays |= {f"{_EXTRA}{name}": np.asarray(value) for name, value in attribution.extra.items()}
+    with failures(folder):
+        old = old_files(folder, (RECORD,))
+        if not overwrite:
+            refuse_existing(folder, [ARRAYS, RECORD, SHEET, *(name for files in names for name in files)])
+        drawn = pictures.draw(attribution, images, **look)
+        sheet = pictures.sheet(attribution, images, look)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ARRAYS).unlink(missing_ok=True)  # never the arrays of one attribution beside the pictures of another
+        for files, row in zip(names, drawn if attribution.many else drawn[:, None], strict=True):
+            for name, picture in zip(files, row, strict=True):
+                write_png(folder / name, Image.fromarray(picture))
+        write_png(folder / SHEET, Image.fromarray(sheet))
+        write_atomically(folder / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
+        words = np.array(json.dumps(about))
+        write_atomically(folder / ARRAYS, lambda file: np.savez(file, allow_pickle=False, about=words, **arrays), durable=True)
+        for name in old - {SHEET, *(name for files in names for name in files)}:
+            (folder / name).unlink(missing_ok=True)
+
+
+def describe(attribution: Attribution) -> dict[str, Any]:
+    """Return of one image's attribution, as JSON can hold it, what was explained and whether there is something to see."""
+    found = {
+        name: np.asarray(value)[0].tolist()
+        for name in ("targets", "classes", "scores", "delta", "diagnosis")
+        if (value := getattr(attribution, name)) is not None
+    }
+    return jsonable(found)
+
+
+def read(folder: StrPath) -> dict[str, Any]:
+    """Return the fields of the attribution that `write` wrote.
+
+    Raises:
+        SaveError: the folder holds none, or a damaged one.
+    """
+    path = Path(folder) / ARRAYS
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            fields = {name: arrays[name] for name in _NAMES if name in arrays}
+            extra = {name.removeprefix(_EXTRA): arrays[name] for name in arrays if name.startswith(_EXTRA)}
+        fields.setdefault("classes", None)  # type: ignore[arg-type]
+        return {**fields, **{name: about[name] for name in ("method", "layer", "settings", "spatial")}, "extra": extra}
+    except FileNotFoundError as error:
+        raise SaveError(f"There is no attribution in '{folder}': '{path}' is missing.") from error
+    except Exception as error:  # a damaged zip raises many types, from BadZipFile to struct.error
+        raise SaveError(f"Cannot read the attribution '{path}': {str(error) or type(error).__name__}") from error

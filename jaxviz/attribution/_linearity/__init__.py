@@ -1,0 +1,1 @@
+"""Whether a traced program is linear or affine in its input."""

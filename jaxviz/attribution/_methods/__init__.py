@@ -1,0 +1,1 @@
+"""Attribution methods other than class activation maps, one file each."""

@@ -1,0 +1,1 @@
+"""`jaxviz inspect`, one file for each group of commands."""

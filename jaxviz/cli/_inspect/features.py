@@ -1,0 +1,170 @@
+"""jaxviz inspect filters | weights | maps | occlusion: what a network has learned, and what it makes of photos."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+import jaxviz
+from jaxviz import inspection
+from jaxviz.cli._attribute import read_target
+from jaxviz.cli._common import options
+from jaxviz.cli._common.devices import use_cpu_devices
+from jaxviz.cli._common.progress import Bar
+from jaxviz.cli._inspect import views
+from jaxviz.cli._inspect.app import inspect_app
+
+
+class Scale(StrEnum):
+    shared = "shared"
+    each = "each"
+
+
+class View(StrEnum):
+    map = "map"
+    smooth = "smooth"
+    overlay = "overlay"
+
+
+class Order(StrEnum):
+    max = "max"
+    mean = "mean"
+
+
+@inspect_app.command()
+def filters(
+    model: options.ModelName,
+    out: views.Out,
+    layer: Annotated[str | None, typer.Option(help="One that takes colours; the first convolution if not given.")] = None,
+    units: views.Numbers = None,
+    scale: Annotated[Scale, typer.Option(help="Of the weights: one for all filters, or each its own.")] = Scale.shared,
+    tile: views.Tile = None,
+    dark: views.Dark = False,
+    weights: options.Weights = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the filters of the first layer in colours.
+
+    Example: jaxviz inspect filters resnet18-imagenette --out filters
+    """
+    made = inspection.filters(views.load(model, weights, quiet), layer, views.read_units(units, "--units"))
+    page = made.picture(scale.value, tile=tile or 64, dark=dark)
+    views.write(out, {"filters.png": page}, {"weights": made.weights, "units": made.units}, quiet)
+
+
+@inspect_app.command("weights")
+def weights_command(
+    model: options.ModelName,
+    layer: views.LayerName,
+    out: views.Out,
+    outputs: views.Numbers = None,
+    inputs: views.Numbers = None,
+    rows: Annotated[int, typer.Option(min=1, help="Outputs that are drawn, at most: the strongest.")] = 16,
+    columns: Annotated[int, typer.Option(min=1, help="Inputs that are drawn, at most: the strongest.")] = 16,
+    scale: Annotated[Scale, typer.Option(help="Of the colours: one for all, or each output its own.")] = Scale.each,
+    tile: views.Tile = None,
+    dark: views.Dark = False,
+    weights: options.Weights = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw a layer's weights, a tile for each output and input.
+
+    Example: jaxviz inspect weights resnet18-imagenette --layer layer3.0.conv1 --out weights
+    """
+    network = views.load(model, weights, quiet)
+    made = inspection.weights(network, layer, views.read_units(outputs, "--outputs"), views.read_units(inputs, "--inputs"))
+    page = made.picture(rows=rows, columns=columns, scale=scale.value, tile=tile or 40, dark=dark)
+    arrays = {"weights": made.weights, "outputs": made.outputs, "inputs": made.inputs}
+    views.write(out, {"weights.png": page}, arrays, quiet)
+
+
+@inspect_app.command()
+def maps(
+    model: options.ModelName,
+    images: views.Photos,
+    layers: Annotated[str, typer.Option(metavar="NAMES", help="With commas between them, such as conv1,layer2,fc.")],
+    out: views.Out,
+    top: Annotated[int, typer.Option(min=1, help="Channels of each layer: each image's strongest.")] = 23,
+    channels: Annotated[str | None, typer.Option(metavar="UNITS", help="Such as 0-15,40, instead of the strongest.")] = None,
+    order: Annotated[Order, typer.Option(help="What makes a channel strong, of its map.")] = Order.max,
+    view: Annotated[View, typer.Option(help="Colours, interpolated colours, or laid over the image.")] = View.map,
+    position: Annotated[
+        str | None,
+        typer.Option(metavar="Y,X", help="Draw the receptive field of this position; of the strongest channel's if not given."),
+    ] = None,
+    size: options.SizeText = None,
+    tile: views.Tile = None,
+    dark: views.Dark = False,
+    weights: options.Weights = None,
+    devices: options.Devices = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw where in photos a layer's channels are active, and what its strongest unit sees.
+
+    Example: jaxviz inspect maps resnet18-imagenette photo.jpg --layers layer2,layer4 --view overlay --out maps
+    """
+    use_cpu_devices(devices)
+    network = views.load(model, weights, quiet)
+    photos, names = views.read_photos(network, images, size)
+    place = views.read_position(position)
+    chosen = views.read_units(channels, "--channels")
+    wanted = [name.strip() for name in layers.split(",")]
+    found = inspection.feature_maps(
+        network,
+        photos,
+        wanted,
+        channels=top if chosen is None else chosen,
+        order=order.value,
+        mesh=jaxviz.make_mesh(devices),
+    )
+    pages, arrays = {}, {}
+    for layer, one in found.items():
+        arrays |= {f"{layer}/maps": one.maps, f"{layer}/channels": one.channels, f"{layer}/strengths": one.strengths}
+        for i, name in enumerate(names):
+            pages[f"{name}-{layer}.png"] = one.picture(i, view=view.value, tile=tile or 112, dark=dark)
+            if one.is_spatial and one.receptive_field is not None:
+                pages[f"{name}-{layer}-field.png"] = one.draw_receptive_field(*(place or one.strongest_position(i)), i)
+    views.write(out, pages, arrays, quiet)
+
+
+@inspect_app.command()
+def occlusion(
+    model: options.ModelName,
+    images: views.Photos,
+    out: views.Out,
+    target: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="A class, or an objective; the top class's probability if not given.")
+    ] = None,
+    window: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; a quarter of a side if not given.")] = None,
+    stride: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; a quarter of the window if not given.")] = None,
+    size: options.SizeText = None,
+    tile: views.Tile = None,
+    dark: views.Dark = False,
+    weights: options.Weights = None,
+    class_names: options.ClassNames = None,
+    devices: options.Devices = None,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network at a time.")] = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Cover one place of photos after the other, and draw what the network then says.
+
+    Example: jaxviz inspect occlusion resnet18-imagenette photo.jpg --window 32 --stride 8 --out occlusion
+    """
+    use_cpu_devices(devices)
+    network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
+    photos, _ = views.read_photos(network, images, size)
+    with Bar([len(photos)], quiet) as bar:
+        made = inspection.occlusion_map(
+            network,
+            photos,
+            read_target(target, network),
+            window=options.read_size(window),
+            stride=options.read_size(stride),
+            chunk=chunk,
+            mesh=jaxviz.make_mesh(devices),
+            progress=bar.report_alone,
+        )
+    arrays = {"scores": made.scores, "classes": made.classes, "whole": made.whole, "maps": made.attribution.maps}
+    views.write(out, {"occlusion.png": made.picture(tile=tile or 224, dark=dark)}, arrays, quiet)

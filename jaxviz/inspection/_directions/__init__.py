@@ -1,0 +1,1 @@
+"""Directions in activation space: grids, neuron groups, atlases."""

@@ -1,0 +1,1 @@
+"""Embeddings: vectors of many images, their neighbors, projections and pages."""

@@ -1,0 +1,129 @@
+"""What a network makes of many images: a vector each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from jaxviz._atomic import map_array, write_atomically
+from jaxviz._errors import ArgumentError, SaveError
+from jaxviz._image_files import Skipped
+from jaxviz._result_files import failures, jsonable
+from jaxviz._types import ArrayLike, StrPath
+
+FORMAT, KIND = 1, "embeddings"
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Vectors of N images, in the order of their files.
+
+    Attributes:
+        vectors: float32 (N, D); a memory map where they were read from disk.
+        files: N names of files, or numbers of images that were given as an array.
+        labels: N classes: the names of the folders that the files are in, unless given; "" where there are none.
+        settings: how they were made: model, layer, pooling, size, ...
+        skipped: files that could not be read, and why.
+    """
+
+    vectors: np.ndarray
+    files: tuple[str, ...]
+    labels: tuple[str, ...]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.vectors)
+        if len(shape) != 2 or {len(self.files), len(self.labels)} != {shape[0]}:
+            counts = f"{len(self.files)} files and {len(self.labels)} labels"
+            raise ArgumentError(f"Expected vectors (N, D) with N files and N labels; got {shape}, {counts}.")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Embeddings:
+        """Return some of them: a slice, a list of rows, or a mask bool (N,)."""
+        rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+        if rows.ndim != 1:
+            raise ArgumentError(f"Expected a slice, a list of rows or a mask of {len(self)}; got {key!r}.")
+        files, labels = (tuple(names[i] for i in rows) for names in (self.files, self.labels))
+        return dataclasses.replace(self, vectors=self.vectors[rows], files=files, labels=labels)
+
+    def __repr__(self) -> str:
+        kinds = len(set(self.labels))
+        where = f", {self.settings['layer']}" if "layer" in self.settings else ""
+        return f"Embeddings({len(self)} images x {self.vectors.shape[1]} numbers{where}, {kinds} labels)"
+
+    def save(self, path: StrPath) -> Path:
+        """Write an `.npz` file: the vectors, and all else as JSON; nothing is pickled.
+
+        Raises:
+            SaveError: the file cannot be written.
+        """
+        path = Path(path)
+        with failures(path.parent):
+            return write_atomically(path, lambda file: write_embeddings(file, self, [self.vectors]), durable=True)
+
+    @classmethod
+    def load(cls, path: StrPath) -> Embeddings:
+        """Read what `save`, or `embed(..., out=)`, wrote; the vectors stay on disk, as a memory map.
+
+        Raises:
+            SaveError: no such file, or one that is damaged or something else.
+        """
+        return read_embeddings(Path(path))[0]
+
+
+def write_embeddings(
+    file: IO[bytes], about: Embeddings, blocks: Iterable[np.ndarray], more: Mapping[str, Any] | None = None
+) -> None:
+    """Write vectors, given in blocks of rows, and all else that `about` holds; `more` goes into the JSON."""
+    words = {
+        "format": FORMAT,
+        "kind": KIND,
+        "files": about.files,
+        "labels": about.labels,
+        "settings": jsonable(about.settings),
+        "skipped": [[str(one.path), one.reason] for one in about.skipped],
+        **(more or {}),
+    }
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as member:
+            shape = tuple(map(int, about.vectors.shape))
+            np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": shape})  # type: ignore[arg-type]
+            for block in blocks:
+                member.write(np.ascontiguousarray(block, "<f4").data.cast("B") if block.size else b"")
+        with archive.open("about.npy", "w") as member:
+            np.lib.format.write_array(member, np.array(json.dumps(words)), allow_pickle=False)  # type: ignore[arg-type]
+
+
+def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
+    """Return what `write_embeddings` wrote, and its JSON."""
+    if not path.is_file():
+        raise SaveError(f"There are no embeddings in '{path}': expected an .npz file of Embeddings.save or embed(..., out=).")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            words = json.loads(str(arrays["about"]))
+        if words["kind"] != KIND or words["format"] > FORMAT:
+            raise ValueError(f"it holds {words['kind']!r}, format {words['format']}")
+        skipped = tuple(Skipped(Path(one), reason) for one, reason in words["skipped"])
+        vectors = map_array(path, "vectors")
+        return Embeddings(vectors, tuple(words["files"]), tuple(words["labels"]), words["settings"], skipped), words
+    except Exception as error:  # a damaged zip raises many types
+        raise SaveError(f"Cannot read embeddings from '{path}': {error}.") from error
+
+
+def as_vectors(embeddings: Embeddings | ArrayLike) -> np.ndarray:
+    """Return vectors (N, D) as they are, or raise an ArgumentError that says what is wrong with them."""
+    if isinstance(embeddings, Embeddings):
+        return embeddings.vectors
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
+        raise ArgumentError(f"Expected Embeddings, or vectors (N, D) of numbers; got {array.dtype} {array.shape}.")
+    return array if array.dtype == np.float32 else array.astype(np.float32)

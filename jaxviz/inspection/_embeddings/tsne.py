@@ -1,0 +1,72 @@
+"""t-SNE of embeddings by scikit-learn, which the extra `embed` installs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxviz._errors import ArgumentError, UnsupportedError
+from jaxviz._types import ArrayLike
+from jaxviz.inspection._embeddings.embeddings import Embeddings, as_vectors
+from jaxviz.inspection._embeddings.pca import pca as principal_components
+
+
+def tsne(
+    embeddings: Embeddings | ArrayLike,
+    *,
+    perplexity: float | None = None,
+    pca: int | None = 50,
+    metric: str = "cosine",
+    seed: int = 0,
+    **options: Any,
+) -> np.ndarray:
+    """Lay vectors out on a plane so that neighbours stay neighbours (van der Maaten and Hinton 2008; scikit-learn's t-SNE).
+
+    Distances between groups, and their sizes, mean little; who is whose neighbour is what to read.
+
+    Args:
+        embeddings: N vectors, an `Embeddings` or an array (N, D), N at least 3.
+        perplexity: about how many neighbours each vector is held near to, below N; 30, or a third of N - 1 where that is less,
+            unless given.
+        pca: how many principal components the vectors are reduced to before; None leaves them as they are.
+        metric: of the distances between vectors: "cosine", "euclidean", or another of scikit-learn's.
+        seed: the same seed gives the same layout, on the same machine.
+        options: of `sklearn.manifold.TSNE`, such as `max_iter` or `early_exaggeration`.
+
+    Returns:
+        float32 (N, 2).
+
+    Raises:
+        ArgumentError: too few vectors for the perplexity, or an option that scikit-learn refuses.
+        UnsupportedError: scikit-learn is not installed.
+
+    >>> tsne(np.random.default_rng(0).normal(size=(20, 5)), perplexity=5).shape
+    (20, 2)
+    """
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise UnsupportedError(
+            "t-SNE needs scikit-learn, which is not installed: pip install 'jaxviz[embed]'. jaxviz.inspection.pca does without."
+        ) from error
+    vectors = as_vectors(embeddings)
+    count = len(vectors)
+    perplexity = min(30.0, (count - 1) / 3) if perplexity is None else perplexity
+    if count < 3 or not 0 < perplexity < count:
+        raise ArgumentError(
+            f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}."
+        )
+    if metric == "cosine":  # an angle is one from the origin, which PCA would move
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
+        metric = "euclidean"  # of vectors of length 1 the same neighbours, and faster
+    if pca is not None and pca < min(vectors.shape):
+        vectors = principal_components(vectors, pca).transform(vectors)
+    if not np.isfinite(vectors).all():
+        raise ArgumentError("Expected finite vectors; some hold NaN or infinity.")
+    try:
+        made = TSNE(2, perplexity=float(perplexity), metric=metric, random_state=seed, **options)
+        return np.asarray(made.fit_transform(np.asarray(vectors)), np.float32)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"scikit-learn's t-SNE refuses this: {error}") from error

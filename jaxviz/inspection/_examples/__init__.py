@@ -1,0 +1,1 @@
+"""Top-activating images of each unit."""

@@ -1,0 +1,278 @@
+"""What `top_examples` returns: of each unit the strongest images, with crops and pictures of them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from jaxviz import plot
+from jaxviz._errors import ArgumentError, ImageError, UnitError
+from jaxviz._image_files import Skipped
+from jaxviz._types import ArrayLike, StrPath
+from jaxviz.image import load, to_uint8
+from jaxviz.inspection._examples import histogram as _histogram
+from jaxviz.models import ReceptiveField
+
+Score: TypeAlias = Literal["max", "mean"]
+
+_NOTEBOOK = 8  # units that a notebook shows
+_TILE = 224  # pixels of a crop's height in a picture at most
+_SHEET = 12e6  # pixels of all crops of a contact sheet at most
+_MARKED = 96  # pixels of a crop's height from which on a frame does not hide it
+_PAPER = 232  # the light grey, of 255, beyond an image's border
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TopExamples:
+    """The k images that move each of a layer's U units most, and how much all images moved it.
+
+    Attributes:
+        layer: the name that was asked for.
+        scores: float32 (U, k), falling; of equal ones the earlier image first. -inf where no finite score is left.
+        indices: int32 (U, k), of the images, into `files`; -1 where the score is -inf.
+        positions: int32 (U, k, 2), row and column of the map's maximum; zeros in layers without positions.
+        counts: int32 (U, bins), how many images' scores lie from one of `edges` to the next.
+        low, high: float32 (U,), the smallest and the largest score of all images.
+        files: paths of the images that were read, in their order; () where they were an array.
+        skipped: the files that could not be read, and why.
+        shape: (h, w) of the layer's maps; () where there are no positions.
+        image_size: (H, W) of the images as the network saw them.
+        receptive_field: of a unit; None where it is unknown.
+        score: `"max"` or `"mean"` over the positions.
+        images: the array (N, H, W, C) they came from; it is not saved.
+    """
+
+    layer: str
+    scores: np.ndarray
+    indices: np.ndarray
+    positions: np.ndarray
+    counts: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    files: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    shape: tuple[int, ...]
+    image_size: tuple[int, int]
+    receptive_field: ReceptiveField | None
+    score: Score = "max"
+    images: ArrayLike | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __repr__(self) -> str:
+        of = f"{len(self.files)} files" if self.files or self.images is None else f"{len(self.images)} images"
+        return f"TopExamples({self.layer}: {len(self)} units x {self.scores.shape[1]} of {of}, {self.score})"
+
+    @functools.cached_property
+    def edges(self) -> np.ndarray:
+        """The edges of the histogram's bins, float64 (U, bins + 1), the same distance apart for a unit.
+
+        Those are whole multiples of a power of two, the smallest that covers all scores; at least half of the bins are used.
+        """
+        return _histogram.edges(self.low, self.high)
+
+    def windows(self, unit: int, *, extent: int | None = None) -> np.ndarray:
+        """Return where the crops of a unit are in its k images, int (k, 4): top, left, bottom, right, the last two not in it.
+
+        A window is the receptive field of the strongest position; `extent` pixels around its centre where that is given.
+        Along an axis on which it would be as large as the image it is the whole image. Otherwise it may stick out.
+        """
+        if extent is not None and extent < 1:
+            raise ArgumentError(f"Expected an extent of at least 1 pixel; got {extent!r}.")
+        unit = self._units(unit)[0]
+        found = np.zeros((self.scores.shape[1], 4), int)
+        for row, at in zip(found, self.positions[unit], strict=True):
+            row[2:] = self.image_size
+            if self.shape and self.receptive_field is not None:
+                box = self.receptive_field.box(int(at[0]), int(at[1]))
+                for axis, whole in enumerate(self.image_size):
+                    start, stop = box[axis], box[axis + 2]
+                    size = extent or stop - start
+                    if size < whole:
+                        row[axis] = (start + stop - size) // 2
+                        row[axis + 2] = row[axis] + size
+        return found
+
+    def crops(self, units: int | Sequence[int] | None = None, *, extent: int | None = None) -> np.ndarray:
+        """Return what units saw in their k images: the receptive field around the strongest position of each.
+
+        The files are read again, each once. What lies beyond an image's border is light grey.
+
+        Args:
+            units: one, some, or None for all.
+            extent: pixels around the field's centre, instead of the field: units of deep layers could see the whole image,
+                but what moves them is smaller.
+
+        Returns:
+            float32 (k, h, w, C) in [0, 1] of one unit, (n, k, h, w, C) of several; see `windows`.
+
+        Raises:
+            UnitError: a unit that the layer does not have.
+            ImageError: a file that is no longer there, or has changed.
+        """
+        pictures = self._pictures(units, extent)
+        found = pictures.astype(np.float32) / np.float32(255) if pictures.dtype == np.uint8 else pictures
+        return found[0] if isinstance(units, int | np.integer) else found
+
+    def picture(
+        self,
+        units: int | Sequence[int] | None = None,
+        *,
+        extent: int | None = None,
+        tile: int | None = None,
+        dark: bool = False,
+    ) -> Image.Image:
+        """Return rows of units with the crops of their k images, strongest first, and the scores below.
+
+        Where a crop is the whole image, a frame shows the strongest position: around the middle of its field, as large as
+        the step from one position to the next.
+
+        Args:
+            units: one, some, or None for all.
+            extent: see `crops`.
+            tile: height of a crop in the picture, in pixels.
+            dark: white on black instead of black on white.
+
+        Raises:
+            As `crops`.
+        """
+        chosen = self._units(units)
+        return Image.fromarray(
+            plot.table(
+                self._pictures(chosen, extent, mark=True, most=tile or _TILE),
+                columns=[str(i + 1) for i in range(self.scores.shape[1])],
+                rows=[f"{self.layer}:{unit}" for unit in chosen],
+                captions=[[f"{score:.3g}" for score in self.scores[unit]] for unit in chosen],
+                tile=tile,
+                dark=dark,
+            )
+        )
+
+    def contact_sheet(self, *, extent: int | None = None, tile: int | None = None, dark: bool = False) -> Image.Image:
+        """Return the crops of all units on one page, each unit's beside each other, with its number and highest score."""
+        names = [str(unit) for unit in range(len(self))]
+        notes = [f"{scores[0]:.3g}" for scores in self.scores]
+        if tile is None:
+            tile = max(16, min(112, math.isqrt(int(_SHEET / max(1, self.scores.size)))))
+        heading = f"{self.layer}: the {self.scores.shape[1]} of {int(self.counts[0].sum())} images that move each unit most"
+        section = plot.Section(heading, self._pictures(None, extent, mark=tile >= _MARKED, most=tile), names, notes)
+        return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
+
+    def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
+        """Write `examples.npz` (arrays), which `load` reads back, and `examples.json` (for people).
+
+        Raises:
+            SaveError: the folder cannot be written, or holds examples already and `overwrite` is False.
+        """
+        from jaxviz.inspection._examples.files import save_examples
+
+        save_examples({self.layer: self}, folder, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: StrPath, layer: str | None = None) -> TopExamples:
+        """Read what `save`, or `top_examples(..., out=folder)`, wrote; `layer` says which, where there are several.
+
+        Raises:
+            SaveError: there is nothing, or it is damaged.
+            LayerError: a layer that it is not about.
+        """
+        from jaxviz.inspection._examples.files import load_examples, one_of
+
+        return one_of(load_examples(folder), layer)
+
+    def _repr_png_(self) -> bytes | None:
+        buffer = io.BytesIO()
+        try:
+            self.picture(range(min(len(self), _NOTEBOOK)), tile=96).save(buffer, "PNG")
+        except ImageError:  # the photographs are no longer there
+            return None
+        return buffer.getvalue()
+
+    def _units(self, units: int | Sequence[int] | None) -> list[int]:
+        chosen = list(range(len(self))) if units is None else [int(unit) for unit in np.atleast_1d(np.asarray(units))]
+        if not chosen or min(chosen) < 0 or max(chosen) >= len(self):
+            raise UnitError(f"{self.layer} has the units 0 to {len(self) - 1}; got {units!r}.")
+        return chosen
+
+    def _pictures(
+        self, units: int | Sequence[int] | None, extent: int | None, *, mark: bool = False, most: int | None = None
+    ) -> np.ndarray:
+        """Return the crops of units (n, k, h, w, C): uint8 from files, float32 from an array. Each file is read once.
+
+        To be looked at: `mark` frames the strongest position where the image is whole; `most` pixels of height, uint8.
+        """
+        chosen = self._units(units)
+        windows = np.stack([self.windows(unit, extent=extent) for unit in chosen])
+        top, left, bottom, right = (int(side) for side in windows[0, 0])  # all windows are of one size
+        size = (bottom - top, right - left)
+        scale = 1.0 if most is None else min(1.0, most / size[0])
+        final = (round(size[0] * scale), max(1, round(size[1] * scale)))
+        wanted = self.indices[chosen]
+        found: np.ndarray | None = None
+        for index in (i for i in np.unique(wanted) if i >= 0):
+            image = self._image(int(index))
+            image = image if most is None else to_uint8(image)
+            paper = _PAPER if image.dtype == np.uint8 else _PAPER / 255
+            if found is None:
+                found = np.full((*wanted.shape, *final, image.shape[-1]), paper, image.dtype)
+            for row, column in zip(*np.nonzero(wanted == index), strict=True):
+                crop = np.full((*size, image.shape[-1]), paper, image.dtype)
+                _paste(crop, image, windows[row, column, :2])
+                crop = crop if size == final else plot.resized(crop, final)
+                if mark and self.shape and size == self.image_size:
+                    crop = _framed(crop, self._cell(self.positions[chosen[row], column]))
+                found[row, column] = crop
+        return np.full((*wanted.shape, *final, 3), _PAPER, np.uint8) if found is None else found
+
+    def _cell(self, position: np.ndarray) -> list[float]:
+        """Return the top, left, bottom and right of a position's cell, as shares of the image: one step around its field.
+
+        With padding the middle of the first field is at the image's edge, and not in the middle of a first tile.
+        """
+        sides = np.zeros((2, 2))
+        for axis, (at, cells, whole) in enumerate(zip(position, self.shape, self.image_size, strict=True)):
+            middle, step = (at + 0.5) * whole / cells, whole / cells
+            if self.receptive_field is not None and not self.receptive_field.whole:
+                field = self.receptive_field
+                middle, step = field.start[axis] + at * field.stride[axis] + field.size[axis] / 2, field.stride[axis]
+            sides[:, axis] = np.clip(middle / whole, 0, 1) + np.array([-0.5, 0.5]) * step / whole
+        return sides.ravel().tolist()
+
+    def _image(self, index: int) -> np.ndarray:
+        """Return an image as the network saw it (H, W, C)."""
+        if self.files:
+            return to_uint8(load(self.files[index], self.image_size))
+        if self.images is None:
+            raise ImageError(
+                "These examples came from an array, which is not saved: dataclasses.replace(examples, images=array) gives it."
+            )
+        return np.asarray(self.images[index], np.float32)
+
+
+def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
+    """Copy the part of an image that begins at a corner, which may lie outside."""
+    top, left = (int(at) for at in corner)
+    bottom, right = top + canvas.shape[0], left + canvas.shape[1]
+    rows, columns = slice(max(top, 0), min(bottom, image.shape[0])), slice(max(left, 0), min(right, image.shape[1]))
+    if rows.start < rows.stop and columns.start < columns.stop:
+        canvas[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = image[rows, columns]
+
+
+def _framed(crop: np.ndarray, sides: Sequence[float]) -> np.ndarray:
+    """Return an image, as uint8, with a frame: its top, left, bottom and right as shares of the height and the width."""
+    height, width = crop.shape[:2]
+    top, left, bottom, right = (round(at * side) for at, side in zip(sides, (height, width) * 2, strict=True))
+    line = max(1, round(min(height, width) / 70))
+    masks = np.zeros((2, height, width), bool)
+    masks[0, max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
+    masks[1, max(0, top) : bottom, max(0, left) : right] = True
+    dark = plot.outline(crop[None], masks[:1], width=line + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
+    return plot.outline(dark, masks[1:], width=line)[0][..., : crop.shape[-1]]

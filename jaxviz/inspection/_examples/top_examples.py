@@ -1,0 +1,296 @@
+"""For every unit of some layers the images of a folder that move it most, in one pass over the folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz import engine
+from jaxviz._errors import ArgumentError, SaveError
+from jaxviz._image_files import Skipped
+from jaxviz._pytree import pytree
+from jaxviz._result_files import ADVICE, failures, jsonable
+from jaxviz._types import Array, ArrayLike, StrPath
+from jaxviz.engine import RunOptions
+from jaxviz.engine._progress import Clock
+from jaxviz.image import Size
+from jaxviz.inspection._examples import histogram as _histogram
+from jaxviz.inspection._examples.files import FORMAT, Saved, Taken, read, sweep, with_columns, write
+from jaxviz.inspection._examples.image_source import Files, Images
+from jaxviz.inspection._examples.result import Score, TopExamples
+from jaxviz.models import Layer, Model, activations
+
+BATCH = 64  # images that are read at a time, unless more fit on the devices at once
+PAUSE = 5.0  # seconds at least from one writing of the state to the next
+
+
+def top_examples(
+    model: Model,
+    images: StrPath | Sequence[StrPath] | ArrayLike,
+    layers: str | Sequence[str],
+    *,
+    k: int = 9,
+    size: Size | None = None,
+    score: Score = "max",
+    batch: int | None = None,
+    out: StrPath | None = None,
+    overwrite: bool = False,
+    **run: Unpack[RunOptions],
+) -> dict[str, TopExamples]:
+    """Return, for every unit of some layers, the k images that move it most, their positions, and a histogram of all scores.
+
+    One pass over the images serves all units of all layers. The running list of each unit stays on the device; memory does
+    not grow with the number of images. Each image counts once for a unit, with the place where it moves it most; of equal
+    scores the earlier image comes first.
+
+    Args:
+        model: the network.
+        images: a folder with all that is in it, a file, several of both; or an array (N, H, W, C) in [0, 1], which may be
+            a memory map. Files that are no images, or damaged, are skipped and told in `TopExamples.skipped`.
+        layers: one name or more: any layer of shape (h, w, C) or (C,).
+        k: images of each unit.
+        size: (H, W) to which files are scaled and cut, or an int for a square; the network's own unless given.
+        score: of an image: `"max"` or `"mean"` over the unit's map.
+        batch: images that are read and kept in memory at a time.
+        out: a folder where the run is kept, every few seconds: after any end the same call goes on, also with more files
+            after those that it has seen.
+        overwrite: start anew, whatever run the folder holds.
+        **run: see `RunOptions`.
+
+    Returns:
+        By layer its `TopExamples`; with fewer than k images as many columns as images.
+
+    Raises:
+        ArgumentError: wrong images, layers, k, size or score.
+        LayerError: a layer that the network does not have.
+        ImageError: there are no files, or none of them is an image that can be read.
+        SaveError: `out` cannot be written, or holds a run with other settings or other files.
+
+    >>> found = top_examples(load(), "photos", ["layer3", "layer4"], size=128)
+    >>> found["layer4"].scores.shape, found["layer4"].crops(7).shape
+    ((512, 9), (9, 128, 128, 3))
+    """
+    if k != int(k) or k < 1:
+        raise ArgumentError(f"k must be a whole number of at least 1; got {k!r}.")
+    if batch is not None and batch < 1:
+        raise ArgumentError(f"batch must be at least 1; got {batch!r}.")
+    if score not in get_args(Score):
+        raise ArgumentError(f"A score is {', '.join(map(repr, get_args(Score)))}; got {score!r}.")
+    array = isinstance(images, np.ndarray | jax.Array)
+    source = Images(model, images, size) if array else Files(model, images, size, out)
+    table = model.layers(source.size)
+    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    found = {name: _checked(name, table[name]) for name in names}
+    if not found:
+        raise ArgumentError("Expected the name of at least one layer; got none.")
+    progress = run.get("progress")
+    options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
+    program = _Strongest(model.bare(), tuple(found), tuple(layer.channels for layer in found.values()), int(k), score == "mean")
+    kept = _Kept(out, overwrite, lambda: _identity(model, found, int(k), score, source, run))
+    fold = engine.Fold(program, kept.resume(source, int(k)), **options)
+    clock = Clock(source.total, 1, 1, progress)
+
+    def now(finished: bool = False) -> Saved:
+        state = fold.state()
+        seen = int(state.seen)
+        layers = _by_layer(state, found, score, source, source.taken(seen))
+        return Saved(layers, kept.identity, source.taken(seen), seen, finished)
+
+    size_of_part = batch or max(BATCH, fold.chunk)
+    size_of_part = -(-size_of_part // fold.chunk) * fold.chunk if size_of_part > fold.chunk else size_of_part
+    try:
+        for part in source.parts(size_of_part):
+            first, number = source.looked_at, source.number
+            source.note(part)  # before they are added: of those that are not, nothing is kept
+            if len(part.images):
+                fold.add(part.images, number)
+            clock.tell(first, source.looked_at - first, source.total - source.looked_at, 1)
+            if kept.is_due():
+                kept.write(now)
+    except BaseException:
+        with suppress(Exception):  # what stopped it is told
+            kept.write(now)
+        raise
+    if not source.number:
+        raise source.nothing()
+    saved = now(finished=True)
+    kept.write(lambda: saved)
+    return {name: source.attached(layer) for name, layer in saved.layers.items()}
+
+
+class _Kept:
+    """The folder of a run, or nowhere: what it holds, and when it is written again."""
+
+    def __init__(self, out: StrPath | None, overwrite: bool, identity: Callable[[], Any]) -> None:
+        self._folder = None if out is None else Path(out)
+        self.identity = None if out is None else identity()
+        self._there = None
+        self._last = time.monotonic()
+        if self._folder is not None:
+            with failures(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=self._folder):
+                    pass  # a folder that cannot be written is told now, not after an hour
+                sweep(self._folder)
+                self._there = None if overwrite else read(self._folder)
+
+    def resume(self, source: Files | Images, k: int) -> _State | None:
+        """Return the state of the run that the folder holds, and let the source go on from there.
+
+        Raises:
+            SaveError: it has other settings, or saw other files.
+        """
+        if self._there is None or self._folder is None:
+            return None
+        if self._there.identity != self.identity:
+            found = list(engine.differences(self._there.identity, self.identity))
+            listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
+            raise SaveError(f"The folder '{self._folder}' holds a run with other settings ({listed}): {ADVICE}.")
+        source.resume(self._there.taken, self._there.seen, self._folder)
+        return _joined([with_columns(layer, k) for layer in self._there.layers.values()], self._there.seen)
+
+    def is_due(self) -> bool:
+        return self._folder is not None and time.monotonic() - self._last >= PAUSE
+
+    def write(self, saved: Callable[[], Saved]) -> None:
+        """Write what there is by now, if it is anything."""
+        if self._folder is not None and (found := saved()).seen:
+            write(self._folder, found)
+            self._last = time.monotonic()
+
+
+def _checked(name: str, layer: Layer) -> Layer:
+    if len(layer.shape) not in (1, 3):
+        raise ArgumentError(f"Expected layers of shape (h, w, C) or (C,); {name} is {layer.shape}.")
+    return layer
+
+
+def _identity(model: Model, layers: dict[str, Layer], k: int, score: Score, source: Files | Images, run: Any) -> Any:
+    """Return all that decides what comes out, but for the files, as JSON."""
+    about = {
+        "format": FORMAT,
+        "weights": engine.digest(jax.tree.leaves(model)),
+        "network": engine.digest(model.graphdef),
+        "layers": {name: layer.name for name, layer in layers.items()},
+        "k": k,
+        "score": score,
+        "size": source.size,
+        "precision": run.get("precision", "highest"),
+        **source.settings,
+    }
+    return json.loads(json.dumps(jsonable(about)))
+
+
+def _by_layer(
+    state: _State, layers: dict[str, Layer], score: Score, source: Files | Images, taken: Sequence[Taken]
+) -> dict[str, TopExamples]:
+    """Return each layer's rows of the state, with as many columns as there are images."""
+    files = tuple(one.path for one in taken if one.reason is None)
+    skipped = tuple(Skipped(Path(one.path), one.reason) for one in taken if one.reason is not None)
+    found, first = {}, 0
+    for name, layer in layers.items():
+        rows = slice(first, first := first + layer.channels)
+        shape = layer.shape[:-1]
+        counts, low, high = (part[rows] for part in state.histogram)
+        positions = np.stack(np.divmod(state.places[rows], shape[1] if shape else 1), -1).astype(np.int32)
+        made = TopExamples(
+            layer=name,
+            scores=state.scores[rows],
+            indices=state.indices[rows],
+            positions=positions,
+            counts=counts,
+            low=low,
+            high=high,
+            files=files,
+            skipped=skipped,
+            shape=shape,
+            image_size=source.size,
+            receptive_field=layer.receptive_field if shape else None,
+            score=score,
+        )
+        found[name] = with_columns(made, min(state.scores.shape[1], int(state.seen)))
+    return found
+
+
+def _joined(layers: Sequence[TopExamples], seen: int) -> _State:
+    """Return the state that `_by_layer` was given."""
+    width = [layer.shape[1] if layer.shape else 1 for layer in layers]
+    places = [layer.positions @ np.array([w, 1], np.int32) for layer, w in zip(layers, width, strict=True)]
+    whole = {name: np.concatenate([getattr(layer, name) for layer in layers]) for name in ("scores", "indices", "counts")}
+    low, high = (np.concatenate([getattr(layer, name) for layer in layers]) for name in ("low", "high"))
+    histogram = (whole["counts"], low, high)
+    return _State(whole["scores"], whole["indices"], np.concatenate(places).astype(np.int32), histogram, np.int32(seen))
+
+
+@pytree
+@dataclass(frozen=True)
+class _State:
+    """What is known of U units: their strongest images so far, and the histogram of all scores."""
+
+    scores: Any  # float32 (U, k)
+    indices: Any  # int32 (U, k)
+    places: Any  # int32 (U, k), positions counted row by row
+    histogram: Any  # counts (U, bins), low and high (U,)
+    seen: Any  # int32 (), images
+
+
+@pytree
+@dataclass(frozen=True)
+class _Strongest:
+    """The program: the k strongest images of every unit of some layers, one layer's units after the other's."""
+
+    model: Model
+    layers: tuple[str, ...] = field(metadata=dict(static=True))
+    units: tuple[int, ...] = field(metadata=dict(static=True))
+    k: int = field(metadata=dict(static=True))
+    mean: bool = field(metadata=dict(static=True))
+
+    def start(self) -> _State:
+        shape = (sum(self.units), self.k)
+        places = jnp.zeros(shape, jnp.int32)
+        return _State(jnp.full(shape, -jnp.inf), places - 1, places, _histogram.empty(shape[0]), jnp.int32(0))
+
+    def step(self, state: _State, items: Array, numbers: Array) -> _State:
+        found = activations(self.model, items, self.layers)
+        looks = [_strongest(found[name], self.mean) for name in self.layers]
+        scores, places = (jnp.concatenate(parts, 1) for parts in zip(*looks, strict=True))  # (n, U)
+        scores = jnp.where(scores == 0, 0, scores)  # -0 would rank below 0
+        given = (numbers >= 0)[:, None]
+        # What is before in a row was earlier in the folder, and of equal numbers top_k takes the first.
+        ranked = jnp.where(given & jnp.isfinite(scores), scores, -jnp.inf).T
+        indices = jnp.broadcast_to(numbers[None], ranked.shape)
+        top, which = jax.lax.top_k(jnp.concatenate([state.scores, ranked], 1), self.k)
+        indices, places = (
+            jnp.take_along_axis(jnp.concatenate(pair, 1), which, 1)
+            for pair in ((state.indices, indices), (state.places, places.T))
+        )
+        counts, low, high = state.histogram
+        histogram = _histogram.count(counts, low, high, jnp.where(given, scores, jnp.nan))
+        return _State(top, indices, places, histogram, state.seen + given.sum().astype(jnp.int32))
+
+    def merge(self, state: _State, other: _State) -> _State:
+        pairs = ((state.scores, other.scores), (state.indices, other.indices), (state.places, other.places))
+        scores, indices, places = (jnp.concatenate(pair, 1) for pair in pairs)
+        falling, indices, places = jax.lax.sort((-scores, indices, places), dimension=1, num_keys=2)
+        scores, indices, places = (part[:, : self.k] for part in (jnp.where(falling == 0, 0, -falling), indices, places))
+        histogram = _histogram.merge(state.histogram, other.histogram)
+        return _State(scores, indices, places, histogram, state.seen + other.seen)
+
+
+def _strongest(maps: Array, mean: bool) -> tuple[Array, Array]:
+    """Return each map's score and the first place of its maximum, (n, C) both, of (n, h, w, C) or (n, C)."""
+    flat = maps.reshape(len(maps), -1, maps.shape[-1])
+    best = flat.max(1)
+    places = jnp.arange(flat.shape[1], dtype=jnp.int32)[None, :, None]
+    place = jnp.where(flat == best[:, None], places, flat.shape[1]).min(1)
+    return (flat.mean(1) if mean else best), jnp.minimum(place, flat.shape[1] - 1)  # beyond the end where all are NaN

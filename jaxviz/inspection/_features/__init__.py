@@ -1,0 +1,1 @@
+"""Feature maps, filters, occlusion maps and model comparison."""

@@ -1,0 +1,1 @@
+"""Weight files: find, download, read and check them."""

@@ -1,0 +1,1 @@
+"""PyTorch networks: conversion and verification."""

@@ -1,0 +1,1 @@
+"""torchvision's networks as Flax modules, and the registry of their weights."""

@@ -1,0 +1,1 @@
+"""Convolutions, and the lowerings that are fast on CPUs."""

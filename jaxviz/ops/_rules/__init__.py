@@ -1,0 +1,1 @@
+"""Rules that replace the gradient of an operation."""
