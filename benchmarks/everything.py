@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SCRIPTS = ("activation_maximisation", "inversion", "attribution", "scaling", "cold_start")
+SCRIPTS = ("activation_maximization", "inversion", "attribution", "scaling", "cold_start")
 
 
 def run(name: str, folder: Path, quick: bool) -> bool:

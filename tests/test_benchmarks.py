@@ -38,10 +38,10 @@ def test_inversion(tmp_path: Path) -> None:
     assert all(row["moved"] > 0.01 and len(row["seconds"]) == 1 for row in rows)
 
 
-def test_activation_maximisation(tmp_path: Path) -> None:
+def test_activation_maximization(tmp_path: Path) -> None:
     import_torchvision()
     tools = ("torch, best", "torch, as written")
-    rows = quick("activation_maximisation", tmp_path / "ascent.md", "--tools", *tools)
+    rows = quick("activation_maximization", tmp_path / "ascent.md", "--tools", *tools)
     assert [(row["work"], row["tool"]) for row in rows] == [("textbook", tool) for tool in ("jaxviz", "jaxviz, exact", *tools)]
     assert all(row["apart"] < 1e-2 for row in rows[1:])
 

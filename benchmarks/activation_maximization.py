@@ -1,7 +1,7 @@
 """Activation maximisation: jaxviz beside PyTorch, as people write it and at its best, and beside Lucent, on this machine.
 
-    python benchmarks/activation_maximisation.py --out ascent.md
-    python benchmarks/activation_maximisation.py --quick       # small: do the scripts run, and do the answers agree?
+    python benchmarks/activation_maximization.py --out ascent.md
+    python benchmarks/activation_maximization.py --quick       # small: do the scripts run, and do the answers agree?
 
 Seconds a step and image of N units of a layer; lower is better. Three kinds of work, each compared with its like:
 - textbook: gradient ascent on clipped pixels, the same images in all tools (last column: the largest difference, of [0, 1]);
