@@ -1,4 +1,4 @@
-"""See inside pretrained CNNs at scale: feature visualisation, inversion and attribution in JAX.
+"""See inside pretrained CNNs at scale: feature visualization, inversion and attribution in JAX.
 
 >>> import jaxviz as jv
 >>> result = jv.visualize(jv.load(), "layer4:0-15", samples=2)
@@ -31,12 +31,15 @@ from jaxviz._visualize.inversion import Inversion as Inversion
 from jaxviz._visualize.inversion import accentuate as accentuate
 from jaxviz._visualize.inversion import caricature as caricature
 from jaxviz._visualize.inversion import invert as invert
+from jaxviz._visualize.options import VisualizeOptions as VisualizeOptions
 from jaxviz._visualize.visualize import Interrupted as Interrupted
 from jaxviz._visualize.visualize import iter_visualize as iter_visualize
 from jaxviz._visualize.visualize import visualize as visualize
 from jaxviz.attribution import Attribution as Attribution
 from jaxviz.attribution import attribute as attribute
+from jaxviz.attribution import load_attribution as load_attribution
 from jaxviz.engine import Progress as Progress
+from jaxviz.engine import RunOptions as RunOptions
 from jaxviz.engine import make_mesh as make_mesh
 from jaxviz.models import Model as Model
 from jaxviz.models import from_function as from_function
@@ -51,7 +54,6 @@ from jaxviz.objectives import direction as direction
 from jaxviz.objectives import direction_neuron as direction_neuron
 from jaxviz.objectives import diverse as diverse
 from jaxviz.objectives import diversity as diversity
-from jaxviz.objectives import function as function
 from jaxviz.objectives import gram as gram
 from jaxviz.objectives import interpolate as interpolate
 from jaxviz.objectives import layer as layer
@@ -66,3 +68,6 @@ from jaxviz.objectives import style as style
 from jaxviz.objectives import tensor_direction as tensor_direction
 from jaxviz.result import Result as Result
 from jaxviz.result import load_result as load_result
+from jaxviz.result import version_of as _version_of
+
+__version__ = _version_of("jaxviz")

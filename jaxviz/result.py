@@ -45,13 +45,15 @@ _NOTEBOOK = 60  # images that a notebook shows of a larger result
 def versions() -> dict[str, str]:
     """Return the versions of Python, jaxviz and what its numbers depend on, for the record of a run."""
     names = ("jaxviz", "jax", "jaxlib", "flax", "optax", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # jaxviz itself, used from a folder without being installed
-            found[name] = "unknown"
-    return found
+    return {"python": platform.python_version(), **{name: version_of(name) for name in names}}
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package, "unknown" where it is used without being installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

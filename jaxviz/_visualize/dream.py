@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial, reduce
 from operator import add
-from typing import Any
+from typing import Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from jaxviz import objectives
 from jaxviz._blur import gaussian_blur
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
+from jaxviz._visualize.options import DreamOptions, show_options
 from jaxviz._visualize.visualize import visualize
 from jaxviz.models import Model
 from jaxviz.objectives import Objective
@@ -24,6 +25,7 @@ from jaxviz.result import Result
 from jaxviz.transforms import roll as rolled
 
 
+@show_options(DreamOptions)
 def deepdream(
     model: Model,
     images: ArrayLike,
@@ -36,7 +38,7 @@ def deepdream(
     roll: int = 32,
     smoothing: float = 0.5,
     size: int | tuple[int, int] | None = None,
-    **options: Any,
+    **options: Unpack[DreamOptions],
 ) -> Result:
     """Amplify what layers see in photos, from coarse to fine (Mordvintsev et al. 2015, "Inceptionism").
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
 from jaxviz import objectives, regularizers
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
+from jaxviz._visualize.options import AccentuateOptions, CaricatureOptions, InvertOptions, show_options
 from jaxviz._visualize.visualize import visualize
 from jaxviz.models import Model, from_function
-from jaxviz.objectives import Objective
+from jaxviz.objectives import ObjectiveLike
 from jaxviz.param import Param, pixel
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result
@@ -48,6 +49,7 @@ class Inversion:
         return f"Inversion({'; '.join(f'{name}: distance {d:.2g}, {p:.1f} dB' for name, d, p in means)})"
 
 
+@show_options(InvertOptions)
 def invert(
     model: Model | Callable[[Array], Array],
     images: ArrayLike,
@@ -61,7 +63,7 @@ def invert(
     steps: int = 256,
     size: int | tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
-    **options: Any,
+    **options: Unpack[InvertOptions],
 ) -> Inversion:
     """Reconstruct images from what layers keep of them (Mahendran and Vedaldi 2015): what comes back is what the layer knows.
 
@@ -131,6 +133,7 @@ def invert(
     return Inversion(result, wanted, nearest, distances, psnr)
 
 
+@show_options(CaricatureOptions)
 def caricature(
     model: Model | Callable[[Array], Array],
     images: ArrayLike,
@@ -140,7 +143,7 @@ def caricature(
     transforms: Transform | Sequence[Transform] | None = None,
     size: int | tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
-    **options: Any,
+    **options: Unpack[CaricatureOptions],
 ) -> Result:
     """Exaggerate what layers see in images: large activations that point the way the photo's do, as Lucid's caricatures.
 
@@ -175,16 +178,17 @@ def caricature(
     return dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
 
 
+@show_options(AccentuateOptions)
 def accentuate(
     model: Model | Callable[[Array], Array],
     images: ArrayLike,
-    objective: Objective | str | Callable,
+    objective: ObjectiveLike,
     *,
     penalty: float | None = None,
     layer: str | None = None,
     size: int | tuple[int, int] | None = None,
     names: Sequence[str] | None = None,
-    **options: Any,
+    **options: Unpack[AccentuateOptions],
 ) -> Result:
     """Bring out in images what an objective responds to: gradient ascent that starts from the photo and stays near it.
 
@@ -226,7 +230,9 @@ def accentuate(
     return dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
 
 
-def _prepare(model: Any, images: ArrayLike, size: int | tuple[int, int] | None) -> tuple[Model, np.ndarray, int, int]:
+def _prepare(
+    model: Model | Callable[[Array], Array], images: ArrayLike, size: int | tuple[int, int] | None
+) -> tuple[Model, np.ndarray, int, int]:
     """Return the model, the photos (N, H, W, C) at the size of the run, and that size."""
     model = model if isinstance(model, Model) else from_function(model)
     photos = objectives.as_images(images)

@@ -17,7 +17,7 @@ from jaxviz.objectives._algebra import pytree as pytree
 from jaxviz.objectives._algebra import reference_name as reference_name
 from jaxviz.objectives._algebra import static as static
 from jaxviz.objectives._basic import channel as channel
-from jaxviz.objectives._basic import function as function
+from jaxviz.objectives._basic import from_function as from_function
 from jaxviz.objectives._basic import layer as layer
 from jaxviz.objectives._basic import logit as logit
 from jaxviz.objectives._basic import neuron as neuron
@@ -31,6 +31,7 @@ from jaxviz.objectives._match import fitted as fitted
 from jaxviz.objectives._match import match as match
 from jaxviz.objectives._match import match_image as match_image
 from jaxviz.objectives._match import near as near
+from jaxviz.objectives._parse import ObjectiveLike as ObjectiveLike
 from jaxviz.objectives._parse import as_objective as as_objective
 from jaxviz.objectives._parse import parse as parse
 from jaxviz.objectives._product import product as product

@@ -135,7 +135,7 @@ class Logit(Objective):
 
 @pytree
 class Function(Objective):
-    """Any function `(activations, images) -> (S,)`; see `function`."""
+    """Any function `(activations, images) -> (S,)`; see `from_function`."""
 
     fn: Callable[[Activations, Array], Array] = static()
     used: tuple[str, ...] = static(default=())
@@ -206,7 +206,7 @@ def logit(index: Units = None) -> Objective:
     return Logit(_index_array(index))
 
 
-def function(fn: Callable[[Activations, Array], Array]) -> Objective:
+def from_function(fn: Callable[[Activations, Array], Array]) -> Objective:
     """Maximise any JAX function `(activations, images) -> (S,)`; the layers it reads are found by tracing it.
 
     Define it once at module level: a new function object is a new program. A bare function does where an objective is expected.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from jaxviz._errors import ArgumentError
-from jaxviz.objectives._algebra import Objective
-from jaxviz.objectives._basic import channel, function, layer, logit
+from jaxviz._types import Array
+from jaxviz.objectives._algebra import Activations, Objective
+from jaxviz.objectives._basic import channel, from_function, layer, logit
 from jaxviz.objectives._samples import diversity
+
+ObjectiveLike: TypeAlias = Objective | str | Callable[[Activations, Array], Array]
 
 _TERM = re.compile(r"\s*(?:(?P<weight>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*)?\s*(?P<what>(?:[^\s*+-][^*]*)?)")
 
@@ -55,7 +59,7 @@ def as_objective(value: Any) -> Objective:
     if isinstance(value, str):
         return parse(value)
     if callable(value):
-        return function(value)  # type: ignore[arg-type]
+        return from_function(value)
     raise ArgumentError(f"Expected an objective, a string such as 'layer3:0-31', or a function; got {value!r}.")
 
 

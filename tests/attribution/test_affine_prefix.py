@@ -69,7 +69,7 @@ def test_ends_below_what_is_explained() -> None:
 
 def test_there_is_none_where_scores_see_the_image() -> None:
     model = from_module(Branches(False), input_size=SIZE)
-    assert stem(model, objectives.channel("relu", 1) + objectives.function(_brightness)) is None
+    assert stem(model, objectives.channel("relu", 1) + objectives.from_function(_brightness)) is None
 
 
 def test_gradients_above_it_pulled_back_are_the_gradients() -> None:

@@ -67,7 +67,7 @@ OBJECTIVES: dict[str, Callable[[float], Any]] = {
     "an image": lambda a: jv.near(PHOTOS / a),
     "style": lambda a: jv.style("relu", PHOTOS / a),
     "Gram matrices": lambda a: jv.style("relu", grams=gram(jnp.asarray(a * FEATURES["relu"]))),
-    "a function": lambda a: a * WEIGHTS * jv.function(contrast),
+    "a function": lambda a: a * WEIGHTS * jv.objectives.from_function(contrast),
 }
 PARAMS: dict[str, Callable[[float], Any]] = {
     "pixel": lambda a: jv.param.pixel(sd=0.1 * a),

@@ -84,11 +84,11 @@ def nan_when_bright(acts, images):
 def test_a_nan_stops_its_own_image_only_and_is_reported():
     options = OPTIONS | {"steps": 40, "learning_rate": 0.02, "param": jv.param.pixel(sd=0.05)}
     weights = np.array([1.0, -1.0])  # the second unit gets darker, and never meets the NaN
-    result = jv.visualize(tiny_model(), weights * jv.function(nan_when_bright), **options)
+    result = jv.visualize(tiny_model(), weights * jv.objectives.from_function(nan_when_bright), **options)
     assert result.diagnosis.tolist() == [["not finite"] * 2, ["ok"] * 2]
     assert np.isfinite(result.images).all() and np.isnan(result.history[0, :, -1]).all()
     assert result.labels == ("1 * nan_when_bright", "-1 * nan_when_bright")
-    alone = jv.visualize(tiny_model(), -1.0 * jv.function(nan_when_bright), **options)
+    alone = jv.visualize(tiny_model(), -1.0 * jv.objectives.from_function(nan_when_bright), **options)
     np.testing.assert_allclose(result.images[1], alone.images[0], atol=1e-5)
 
 

@@ -78,7 +78,7 @@ def test_a_finished_run_is_returned_at_once(whole: jv.Result, tmp_path: Path, mo
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "0-0-2.npz").write_text("of a run that was killed before it removed its parts")
     monkeypatch.setattr(jv.engine, "run", None)
-    monkeypatch.setattr("jaxviz._visualize.visualize.sample_keys", None)
+    monkeypatch.setattr("jaxviz._visualize.stages.sample_keys", None)
     assert_same(draw(tmp_path, chunk=5, mesh=jv.make_mesh(2), progress=print), whole)
     assert not (tmp_path / "parts").exists()
     parts = list(jv.iter_visualize(tiny_model(), TARGETS, out=tmp_path, **OPTIONS))
@@ -164,7 +164,7 @@ def test_functions_are_known_by_their_code_and_what_they_close_over() -> None:
         return lambda acts, images: number * acts["relu"].mean((1, 2, 3))
 
     def text(objective: Any) -> str:
-        return str(describe(jv.function(objective)))
+        return str(describe(jv.objectives.from_function(objective)))
 
     assert text(code_a) != text(code_b)
     assert text(closing(1.0)) == text(closing(1.0)) != text(closing(2.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz._visualize.visualize import default_learning_rate
+from jaxviz._visualize.run import default_learning_rate
 from jaxviz.models import is_normalised
 from tests.families.networks import SIZE, network
 from tests.tiny import tiny_model

@@ -63,7 +63,7 @@ def test_a_function_finds_the_layers_it_reads():
 
     assert bound(both).layers() == ("relu", "fc")
     assert bound(partial(both)).layers() == ("relu", "fc")
-    assert bound(jv.function(both) + jv.channel("conv2", 0)).layers() == ("relu", "fc", "conv2")
+    assert bound(jv.objectives.from_function(both) + jv.channel("conv2", 0)).layers() == ("relu", "fc", "conv2")
     assert bound(lambda acts, images: images.mean((1, 2, 3))).layers() == ()
     assert bound(both).labels(MODEL) == ("both",)
 
@@ -118,7 +118,7 @@ def contrast(acts, images):
         lambda a: a * jv.layer("relu", "square"),
         lambda a: a * jv.layer("relu", "norm"),
         lambda a: jv.logit(a),
-        lambda a: a * jv.function(contrast),
+        lambda a: a * jv.objectives.from_function(contrast),
         lambda a: jv.channel("relu", 3) - a * jv.logit(2) * jv.channel("relu", a) / 4,
     ],
 )

@@ -97,7 +97,9 @@ def test_diverse_is_the_formula():
     rng = np.random.default_rng(3)
     act = rng.uniform(0.1, 1, (4, 3, 2, 5)).astype(np.float32)
     score = np.array([2.0, 1.9, 1.66, 1.0], np.float32)  # of the best: 1, 0.95, 0.83, 0.5
-    objective = jv.diverse(jv.function(lambda acts, images: acts["score"]), "a", weight=0.5, floor=0.78, enough=0.6)
+    objective = jv.diverse(
+        jv.objectives.from_function(lambda acts, images: acts["score"]), "a", weight=0.5, floor=0.78, enough=0.6
+    )
     found = objective({"a": act, "score": score}, np.zeros((4, 8, 8, 3), np.float32))
     likeness = jv.diversity("a")({"a": act}, np.zeros((4, 8, 8, 3), np.float32)) / 3
     push = np.array([1, 1, 0.5, 0])

@@ -67,7 +67,7 @@ def test_compiled_steps_equal_a_plain_loop():
     options = {"steps": steps, "size": 16, "transforms": (), "learning_rate": 0.05, "mesh": jv.make_mesh(1)}
     result = jv.visualize(model, "relu_1:3", **options)
     param = jv.param.fourier((16, 16, 3))
-    from jaxviz._visualize.visualize import sample_keys
+    from jaxviz._visualize.stages import sample_keys
     from jaxviz.objectives import work_ids
 
     key = sample_keys(0, work_ids(jv.channel("relu_1", [3]), model), 1)[0, 0]
@@ -154,7 +154,7 @@ def test_one_trace_whatever_the_data():
     def call(unit, seed, rate, weight, steps, network, amount):
         jv.visualize(
             tiny_model(network),
-            jv.channel("relu_1", [unit, unit + 1]) + weight * jv.function(counted),
+            jv.channel("relu_1", [unit, unit + 1]) + weight * jv.objectives.from_function(counted),
             seed=seed,
             learning_rate=rate,
             steps=steps,

@@ -1,0 +1,61 @@
+"""The stages of an image run: one for each scale, with the program that all units share and the units themselves."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxviz import objectives
+from jaxviz._pytree import as_static
+from jaxviz._types import Array
+from jaxviz._visualize.run import ImageRun
+from jaxviz.engine import Recipe, Stage, Unit
+from jaxviz.models import prepared
+
+
+def make_stages(run: ImageRun, number: int) -> list[Stage]:
+    """Return the stages of objective `number`, from coarse to fine."""
+    objective, starts, options = run.objectives[number], run.starts[number], run.options
+    ids = objectives.work_ids(objective, run.model)
+    keys = sample_keys(options.seed, ids, options.restarts * options.samples)
+    keys = keys.reshape(-1, options.restarts, options.samples)
+    layers = objective.layers()
+    network = prepared(run.model, layers, run.size).bare() if run.is_fast else run.model.bare()
+    stages: list[Stage] = []
+    for size, steps in zip(run.sizes, _divide(options.steps, len(run.sizes)), strict=True):
+        here = objective if size == run.size else objective.at_size(run.model, run.size, size).bind(run.model, size)
+        each, shared = objectives.partition(here)
+        recipe = Recipe(
+            model=network,
+            param=run.param.with_shape((*size, len(run.model.mean))),
+            transform=run.transforms,
+            regularizers=run.regularizers,
+            objective=shared,
+            learning_rate=jnp.asarray(run.learning_rate, jnp.float32),
+            layers=layers,
+            optimizer=as_static(options.optimizer),
+            ops=run.ops,
+            views=int(options.views),
+            transparency=bool(options.transparency),
+        )
+        first = None if starts is None else jnp.asarray(objectives.fitted(starts, run.model, size))
+        stages.append(Stage(recipe, Unit(each, keys, first), steps))
+    return stages
+
+
+def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
+    """Return the random keys (K, S) of (seed, id, sample): `ids` is uint32 (K, n), folded in one column after the other."""
+
+    def key(words: Array, sample: Array) -> Array:
+        folded = jax.random.key(seed)
+        for word in words:
+            folded = jax.random.fold_in(folded, word)
+        return jax.random.fold_in(folded, sample)
+
+    return jax.vmap(jax.vmap(key, (None, 0)), (0, None))(jnp.asarray(ids), jnp.arange(samples, dtype=jnp.uint32))
+
+
+def _divide(steps: int, parts: int) -> list[int]:
+    """Divide the steps evenly; the last parts get one more where it does not come out even."""
+    return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]
