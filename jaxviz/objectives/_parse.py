@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array
@@ -52,14 +52,14 @@ def parse(text: str) -> Objective:
     return total
 
 
-def as_objective(value: Any) -> Objective:
+def as_objective(value: object) -> Objective:
     """Return an objective as it is, a string parsed, a function wrapped."""
     if isinstance(value, Objective):
         return value
     if isinstance(value, str):
         return parse(value)
     if callable(value):
-        return from_function(value)
+        return from_function(cast(Callable[[Activations, Array], Array], value))
     raise ArgumentError(f"Expected an objective, a string such as 'layer3:0-31', or a function; got {value!r}.")
 
 
