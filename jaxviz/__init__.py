@@ -26,6 +26,7 @@ from jaxviz._errors import MemoryLimitError as MemoryLimitError
 from jaxviz._errors import SaveError as SaveError
 from jaxviz._errors import UnitError as UnitError
 from jaxviz._errors import UnsupportedError as UnsupportedError
+from jaxviz._result_files import version_of as _version_of
 from jaxviz._visualize.dream import deepdream as deepdream
 from jaxviz._visualize.inversion import Inversion as Inversion
 from jaxviz._visualize.inversion import accentuate as accentuate
@@ -68,6 +69,5 @@ from jaxviz.objectives import style as style
 from jaxviz.objectives import tensor_direction as tensor_direction
 from jaxviz.result import Result as Result
 from jaxviz.result import load_result as load_result
-from jaxviz.result import version_of as _version_of
 
 __version__ = _version_of("jaxviz")

@@ -1,20 +1,30 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent: written in one step, read with one kind of error, swept after a kill."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
+import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Container, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from jaxviz._errors import SaveError
 from jaxviz._types import StrPath
+
+_PREFIX = 40  # characters of a file's name that the name of its temporary file keeps
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as `tempfile` completes the prefix ".NAME."
+
+
+class DamagedFile(SaveError):
+    """A file that is not whole, or holds something else."""
 
 
 def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object], *, durable: bool = False) -> Path:
@@ -32,7 +42,7 @@ def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object], *, dur
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:_PREFIX]}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -50,7 +60,7 @@ def write_atomically(path: StrPath, write: Callable[[IO[bytes]], object], *, dur
 
 
 def map_array(path: StrPath, name: str) -> np.ndarray:
-    """Return one array of an `.npz` file as a memory map, read-only: they are stored as they are, one after the other.
+    """Return one array of an uncompressed `.npz` file as a read-only memory map.
 
     Raises:
         OSError, KeyError, ValueError, zipfile.BadZipFile: No such file or array, or a damaged one.
@@ -63,6 +73,62 @@ def map_array(path: StrPath, name: str) -> np.ndarray:
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(file)
         return np.memmap(path, dtype, "r", file.tell(), shape)
+
+
+@contextmanager
+def reading(path: StrPath, what: str = "file") -> Generator[None, None, None]:
+    """Turn every error that a damaged file causes into `DamagedFile`; a missing file stays a `FileNotFoundError`.
+
+    A damaged zip raises many types: zipfile, zlib, struct, NumPy and json all have their own.
+
+    >>> with reading("result.npz", "result"):
+    ...     scores = np.load("result.npz")["scores"]
+    """
+    try:
+        yield
+    except (FileNotFoundError, DamagedFile):
+        raise
+    except Exception as error:
+        raise DamagedFile(f"Cannot read the {what} '{path}': {str(error) or type(error).__name__}") from error
+
+
+def names_in(folder: Path) -> set[str]:
+    """Return the names of all files and folders in a folder; none where there is no such folder."""
+    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+
+
+def sweep(folder: Path, targets: Container[str] | None = None) -> None:
+    """Remove the temporary files that killed writes left in a folder: of the files `targets`, or of all."""
+    for name in names_in(folder):
+        match = _TEMPORARY.fullmatch(name)
+        if match and (targets is None or match[1] in targets):
+            path = folder / name
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def temporary_stem(name: str) -> str:
+    """Return what the temporary file of `name` is called after, as `sweep` compares it."""
+    return name[:_PREFIX]
+
+
+def remove_matching(folder: Path, pattern: str) -> None:
+    """Remove the files below a folder whose relative POSIX path matches, and temporary files; then the folders left empty.
+
+    Symbolic links are removed, never followed.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for top, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *(name for name in folders if Path(top, name).is_symlink())):
+            path = Path(top, name)
+            if re.fullmatch(pattern, path.relative_to(folder).as_posix()) or _TEMPORARY.fullmatch(name):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
+            Path(top).rmdir()
 
 
 def _umask() -> int:

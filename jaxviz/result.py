@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import reading, write_atomically
 from jaxviz._errors import ArgumentError, SaveError, UnitError, near_matches
+from jaxviz._file_names import picture_names, split_label
 from jaxviz._result_files import (
     ARRAYS,
     FORMAT,
@@ -26,13 +25,13 @@ from jaxviz._result_files import (
     RUN,
     SHEET,
     failures,
-    file_names,
     jsonable,
     old_files,
     refuse_existing,
     remove_run,
-    split_label,
+    versions,
     write_images,
+    write_json,
     write_png,
 )
 from jaxviz._types import StrPath
@@ -40,20 +39,6 @@ from jaxviz.image import to_pillow
 from jaxviz.plot import Section, contact_sheet, figure_html, jpeg
 
 _NOTEBOOK = 60  # images that a notebook shows of a larger result
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, jaxviz and what its numbers depend on, for the record of a run."""
-    names = ("jaxviz", "jax", "jaxlib", "flax", "optax", "numpy")
-    return {"python": platform.python_version(), **{name: version_of(name) for name in names}}
-
-
-def version_of(package: str) -> str:
-    """Return the version of an installed package, "unknown" where it is used without being installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,7 +163,7 @@ class Result:
             SaveError: The folder cannot be written, or a file is in the way and `overwrite` is False.
         """
         folder = Path(folder)
-        names = file_names(self.labels, self.images.shape[1], set())
+        names = picture_names(self.labels, self.images.shape[1])
         pictures = names if self.images.shape[-1] in PICTURES else [[] for _ in names]
         with failures(folder):
             old = old_files(folder)
@@ -256,7 +241,7 @@ def write_result(
     ]
     # The arrays' file says everything that load_result needs, so that the files of two runs never mix.
     about = json.dumps({"format": FORMAT, "labels": result.labels, "settings": settings, "run": run})
-    with tempfile.TemporaryDirectory(prefix=".result.", dir=folder) as work:
+    with tempfile.TemporaryDirectory(prefix=f".{ARRAYS}.", dir=folder) as work:
         new = Path(work)
         if images is None:
             write_atomically(new / IMAGES, partial(write_images, shape=result.images.shape, blocks=result.images), durable=True)
@@ -264,7 +249,7 @@ def write_result(
         write_atomically(new / ARRAYS, lambda file: np.savez(file, allow_pickle=False, **arrays), durable=True)
         if any(files):
             write_png(new / SHEET, result.contact_sheet())
-        write_atomically(new / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
+        write_json(new / RECORD, record)
         # All that can fail is done. Never the arrays of one result beside the images of another:
         (folder / ARRAYS).unlink(missing_ok=True)
         (images or new / IMAGES).replace(folder / IMAGES)
@@ -283,18 +268,17 @@ def load_result(folder: StrPath) -> Result:
     folder = Path(folder)
     path = folder / ARRAYS
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            parts = {name: arrays[name] for name in ARRAY_NAMES if name in arrays}
-        if "images" not in parts:
-            parts["images"] = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-        return Result(**parts, labels=tuple(about["labels"]), settings=about["settings"])
+        with reading(path, "result"):
+            with np.load(path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                parts = {name: arrays[name] for name in ARRAY_NAMES if name in arrays}
+            if "images" not in parts:
+                parts["images"] = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            return Result(**parts, labels=tuple(about["labels"]), settings=about["settings"])
     except FileNotFoundError as error:
         if (folder / RUN).is_file():
             raise SaveError(f"The run in '{folder}' is not finished: the same call again continues it.") from error
         raise SaveError(f"There is no result in '{folder}': '{error.filename or path}' is missing.") from error
-    except Exception as error:  # a damaged zip raises many types, from BadZipFile to struct.error
-        raise SaveError(f"Cannot read the result '{path}': {str(error) or type(error).__name__}") from error
 
 
 def concatenate(results: Sequence[Result]) -> Result:

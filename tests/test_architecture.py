@@ -13,7 +13,7 @@ PACKAGE = ROOT / "jaxviz"
 # A module may import from its own row and from the rows above it.
 ROWS = (
     {"_types", "_errors"},
-    {"_atomic", "_pytree"},
+    {"_atomic", "_pytree", "_file_names", "_fingerprint", "_lock"},
     {"image"},
     {"_image_files"},
     {"ops"},
@@ -25,6 +25,7 @@ ROWS = (
     {"objectives"},
     {"plot"},
     {"_result_files"},
+    {"_run_folder"},
     {"result"},
     {"engine"},
     {"_visualize"},

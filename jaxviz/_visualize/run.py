@@ -105,8 +105,7 @@ class ImageRun:
         return {
             **self.settings,
             **{name: engine.describe(value) for name, value in described.items()},
-            "weights": engine.digest(jax.tree.leaves(self.model)),
-            "network": engine.digest(self.model.graphdef),
+            **engine.model_digests(self.model),
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
 import jax
@@ -131,6 +132,7 @@ def visualize(
         >>> result = jaxviz.visualize(jaxviz.load(), "logit:golf ball,church", steps=64)
         >>> result.save("out")
     """
+    out = None if out is None else Path(out).absolute()  # wherever the working directory is in the end
     options = Options(
         param=param,
         transforms=transforms,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import reading, write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._result_files import SHEET, failures, file_names, jsonable, old_files, refuse_existing, write_png
+from jaxviz._file_names import picture_names
+from jaxviz._result_files import SHEET, failures, jsonable, old_files, refuse_existing, versions, write_json, write_png
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.attribution import _pictures as pictures
-from jaxviz.result import versions
 
 if TYPE_CHECKING:
     from jaxviz.attribution._attribution import Attribution
@@ -28,7 +28,7 @@ _EXTRA = "extra."  # before the names of the method's own arrays
 def write(attribution: Attribution, folder: Path, images: ArrayLike | None, look: pictures.Look, overwrite: bool) -> None:
     """Write the pictures, the sheet, the record and, in the end, the arrays: each file in one step."""
     many = attribution.scores.shape[1] if attribution.many else 1
-    names = file_names([f"{attribution.method}:{i}" for i in range(len(attribution))], many, set())
+    names = picture_names([f"{attribution.method}:{i}" for i in range(len(attribution))], many)
     record = {
         "format": FORMAT,
         "versions": versions(),
@@ -53,7 +53,7 @@ def write(attribution: Attribution, folder: Path, images: ArrayLike | None, look
             for name, picture in zip(files, row, strict=True):
                 write_png(folder / name, Image.fromarray(picture))
         write_png(folder / SHEET, Image.fromarray(sheet))
-        write_atomically(folder / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()))
+        write_json(folder / RECORD, record)
         words = np.array(json.dumps(about))
         write_atomically(folder / ARRAYS, lambda file: np.savez(file, allow_pickle=False, about=words, **arrays), durable=True)
         for name in old - {SHEET, *(name for files in names for name in files)}:
@@ -78,13 +78,12 @@ def read(folder: StrPath) -> dict[str, Any]:
     """
     path = Path(folder) / ARRAYS
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            fields = {name: arrays[name] for name in _NAMES if name in arrays}
-            extra = {name.removeprefix(_EXTRA): arrays[name] for name in arrays if name.startswith(_EXTRA)}
-        fields.setdefault("classes", None)  # type: ignore[arg-type]
-        return {**fields, **{name: about[name] for name in ("method", "layer", "settings", "spatial")}, "extra": extra}
+        with reading(path, "attribution"):
+            with np.load(path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                fields: dict[str, Any] = {name: arrays[name] for name in _NAMES if name in arrays}
+                extra = {name.removeprefix(_EXTRA): arrays[name] for name in arrays if name.startswith(_EXTRA)}
+            fields.setdefault("classes", None)
+            return {**fields, **{name: about[name] for name in ("method", "layer", "settings", "spatial")}, "extra": extra}
     except FileNotFoundError as error:
         raise SaveError(f"There is no attribution in '{folder}': '{path}' is missing.") from error
-    except Exception as error:  # a damaged zip raises many types, from BadZipFile to struct.error
-        raise SaveError(f"Cannot read the attribution '{path}': {str(error) or type(error).__name__}") from error

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxviz._errors import JaxvizError
-from jaxviz.result import versions
+from jaxviz._result_files import versions
 
 
 class _Group(TyperGroup):

@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import engine
-from jaxviz._result_files import file_names
+from jaxviz._file_names import picture_names
 from jaxviz.cli._app import app
 from jaxviz.cli._common import options
 from jaxviz.cli._common.devices import join_processes, use_cpu_devices
@@ -155,7 +155,7 @@ def visualize(
 def _animate(out: Path, kind: Animation) -> None:
     """Write the snapshots of each image beside its PNG, under the same name."""
     result = jaxviz.load_result(out)
-    names = file_names(result.labels, result.images.shape[1], set())
+    names = picture_names(result.labels, result.images.shape[1])
     for unit, files in zip(result.snapshots, names, strict=True):
         for images, name in zip(unit, files, strict=True):
             jaxviz.image.save_animation((out / name).with_suffix(f".{kind}"), images)

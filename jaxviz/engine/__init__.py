@@ -1,5 +1,9 @@
 """The engine: units of work written once for one unit, run in chunks over all devices."""
 
+from jaxviz._fingerprint import describe as describe
+from jaxviz._fingerprint import differences as differences
+from jaxviz._fingerprint import digest as digest
+from jaxviz._fingerprint import model_digests as model_digests
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
 from jaxviz.engine._execute import Chunk as Chunk
@@ -7,11 +11,9 @@ from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import is_cpu as is_cpu
 from jaxviz.engine._execute import make_mesh as make_mesh
 from jaxviz.engine._execute import run as run
-from jaxviz.engine._fingerprint import describe as describe
-from jaxviz.engine._fingerprint import differences as differences
-from jaxviz.engine._fingerprint import digest as digest
 from jaxviz.engine._fold import Fold as Fold
 from jaxviz.engine._fold import Folding as Folding
+from jaxviz.engine._processes import share as share
 from jaxviz.engine._programs import Reduction as Reduction
 from jaxviz.engine._programs import Steps as Steps
 from jaxviz.engine._progress import Progress as Progress
@@ -20,4 +22,3 @@ from jaxviz.engine._reduce import map_images as map_images
 from jaxviz.engine._reduce import map_steps as map_steps
 from jaxviz.engine._reduce import reduce_images as reduce_images
 from jaxviz.engine._store import Store as Store
-from jaxviz.engine._store import share as share

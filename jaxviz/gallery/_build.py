@@ -12,7 +12,7 @@ import jax
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError
 from jaxviz._image_files import find_files
-from jaxviz._result_files import failures
+from jaxviz._result_files import failures, versions
 from jaxviz._types import StrPath
 from jaxviz.gallery._layer import Photos, Report, Work
 from jaxviz.gallery._pages import write_layer, write_map, write_units
@@ -23,7 +23,7 @@ from jaxviz.gallery._similarity import PROFILE
 from jaxviz.gallery._site import Layer, Passed, Site
 from jaxviz.image import as_pair
 from jaxviz.models import Model
-from jaxviz.result import Result, versions
+from jaxviz.result import Result
 
 BY_PHOTOS = f"Similar units are excited by the same photos: cosine of their activations in the {PROFILE} strongest of each."
 BY_PICTURES = "Similar units are excited by the same images: cosine of their activations in all pictures of the layer."

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxviz import engine
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import names_in, write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._result_files import ADVICE, failures, names_in, read_json
-from jaxviz.result import versions
+from jaxviz._result_files import ADVICE, failures, read_json, versions
 
 FORMAT = 1
 RECORD, WORK = "gallery.json", "work"

@@ -16,13 +16,13 @@ from rich.table import Table
 
 import jaxviz
 from jaxviz._atomic import write_atomically
+from jaxviz._result_files import versions
 from jaxviz.attribution import default_layer
 from jaxviz.cli._app import app
 from jaxviz.cli._bench.speed import UNITS, Peak, Row, measure, peaks
 from jaxviz.cli._common import options
 from jaxviz.cli._common.devices import use_cpu_devices
 from jaxviz.models import untrained
-from jaxviz.result import versions
 
 TASKS = ("forward", "gradient", UNITS)
 

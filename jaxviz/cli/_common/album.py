@@ -22,15 +22,14 @@ import numpy as np
 from PIL import Image
 
 from jaxviz import plot
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import names_in, write_atomically
 from jaxviz._errors import SaveError
 from jaxviz._image_files import Skipped, stamp
-from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, names_in, read_json, refuse_existing, write_png
+from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, read_json, refuse_existing, versions, write_png
 from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._files import describe
 from jaxviz.attribution._pictures import layout
 from jaxviz.engine import differences
-from jaxviz.result import versions
 
 FORMAT, KIND = 1, "attribute"
 INDEX, IMAGES, MAPS, PHOTO = "index.json", "images", "maps.npz", "photo.png"

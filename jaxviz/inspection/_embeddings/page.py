@@ -12,9 +12,9 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import names_in, write_atomically
 from jaxviz._errors import ArgumentError
-from jaxviz._result_files import failures, names_in, refuse_existing
+from jaxviz._result_files import failures, refuse_existing
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.inspection._embeddings.embeddings import Embeddings
 from jaxviz.inspection._embeddings.neighbors import Neighbours, neighbours

@@ -18,13 +18,12 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from jaxviz._atomic import map_array, write_atomically
+from jaxviz._atomic import map_array, names_in, write_atomically
 from jaxviz._errors import SaveError
 from jaxviz._image_files import Skipped
-from jaxviz._result_files import ADVICE, PARTS, RUN, failures, jsonable, names_in, read_json, refuse_existing
+from jaxviz._result_files import ADVICE, PARTS, RUN, failures, jsonable, read_json, refuse_existing, versions
 from jaxviz.engine import differences
 from jaxviz.inspection._embeddings.embeddings import Embeddings, read_embeddings, write_embeddings
-from jaxviz.result import versions
 
 FORMAT, KIND = 1, "embed"
 SECONDS, BYTES = 10.0, 16e6  # of work, and of vectors, that a part holds: what a kill may lose

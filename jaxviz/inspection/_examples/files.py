@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxviz._atomic import write_atomically
+from jaxviz._atomic import names_in, write_atomically
 from jaxviz._errors import LayerError, SaveError, near_matches
 from jaxviz._image_files import Skipped
-from jaxviz._result_files import ADVICE, failures, jsonable, names_in
+from jaxviz._result_files import ADVICE, failures, jsonable, versions
 from jaxviz._types import StrPath
 from jaxviz.inspection._examples.result import TopExamples
 from jaxviz.models import ReceptiveField
-from jaxviz.result import versions
 
 FORMAT, KIND = 1, "top_examples"
 ARRAYS, RECORD = "examples.npz", "examples.json"

@@ -1,4 +1,4 @@
-"""What a run is, as plain data: two runs with the same description compute the same images, in whatever process."""
+"""Fingerprints: what a run computes as plain data, which another process describes alike."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SMALL = 8  # numbers of an array that are written out; of a longer one the digest is
+_SMALL = 8  # numbers of an array that are written out; a longer array is described by its digest
 _PLAIN = (bool, int, float, str, bytes, np.generic, np.ndarray, jax.Array)
 
 
-def describe(value: Any) -> Any:
-    """Return what JSON can hold and another process describes alike: types, numbers, digests of arrays and of code.
+class _HasGraph(Protocol):
+    @property
+    def graphdef(self) -> Any: ...
 
-    A function is its name and its code, the values it closes over, its defaults, and the numbers, strings and arrays among
-    the globals it names; what other functions it calls do is not seen. Addresses are never part of a description.
+
+def describe(value: Any) -> Any:
+    """Return a description that JSON can hold: types, numbers, digests of arrays and of code.
+
+    A function is described by its name, its code, the values it closes over, its defaults, and the numbers, strings and
+    arrays among the globals it names; the code of functions it calls is left out. A description has no memory addresses.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -52,6 +57,11 @@ def describe(value: Any) -> Any:
 def digest(value: Any) -> str:
     """Return the description of something large, such as a network's weights, as 32 characters."""
     return _digest(json.dumps(describe(value), sort_keys=True))
+
+
+def model_digests(model: _HasGraph) -> dict[str, str]:
+    """Return the digests of a network's weights and of its architecture, as part of a run's settings."""
+    return {"weights": digest(jax.tree.leaves(model)), "network": digest(model.graphdef)}
 
 
 def differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
@@ -85,7 +95,8 @@ def _array(value: Any) -> Any:
     array = np.asarray(value)
     if array.size <= _SMALL:  # a float32 as people write it, not with the digits of a float64
         return array.astype(str).astype(float).tolist() if array.dtype.kind == "f" else array.tolist()
-    return f"{array.dtype}{list(array.shape)} {_digest(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)}"
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return f"{array.dtype}{list(array.shape)} {_digest(data)}"
 
 
 def _function(value: Any) -> Any:
