@@ -24,7 +24,7 @@ from jaxviz._run_folder import RunFolder, RunKind
 ROOT = Path(__file__).parents[1]
 KIND = RunKind("test", 1, {"parts": r"\d+\.txt", "deep": r"[^/]+/data"})
 FILES = ("all.npz", "all.json")
-KILLS = 25
+KILLS, PARTS = 25, 30
 
 
 def folder(out: Path, seed: int = 0, kind: RunKind = KIND, **options: Any) -> RunFolder:
@@ -253,7 +253,7 @@ def test_killed_at_any_moment_it_continues(tmp_path: Path) -> None:
     context.set_forkserver_preload(["tests.test_run_folder"])  # imports once, for all
     kept = [0]
     for _ in range(KILLS):
-        process = context.Process(target=count_to, args=(str(out), 400))
+        process = context.Process(target=count_to, args=(str(out), PARTS))
         process.start()
         deadline = time.monotonic() + 60
         while not (out / LOCK).exists() and process.is_alive() and time.monotonic() < deadline:
@@ -263,6 +263,6 @@ def test_killed_at_any_moment_it_continues(tmp_path: Path) -> None:
         process.join()
         kept.append(len(list((out / "parts").glob("[0-9]*.txt"))))
     assert kept == sorted(kept) and kept[-1] > kept[1], f"nothing that was finished is lost: {kept}"
-    count_to(str(out), 400)
-    assert (out / "all.npz").read_text() == "".join(f"{number}\n" for number in range(400))
-    assert names(out) == {"run.json", "all.npz", *(f"parts/{number}.txt" for number in range(400))}
+    count_to(str(out), PARTS)
+    assert (out / "all.npz").read_text() == "".join(f"{number}\n" for number in range(PARTS))
+    assert names(out) == {"run.json", "all.npz", *(f"parts/{number}.txt" for number in range(PARTS))}

@@ -336,3 +336,46 @@ def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         tracemalloc.stop()
     assert result.images.nbytes > 66e6 and on_disk(result.images)
     assert peak < 22e6, f"{peak / 1e6:.0f} MB"
+
+
+def test_a_failed_start_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*arguments: Any) -> Any:
+        raise jv.MemoryLimitError("too large")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(_execute, "_run_chunk", too_large)
+        with pytest.raises(jv.MemoryLimitError):
+            draw(out, size=64)
+    assert not out.exists()
+    assert len(draw(out, "relu_1:0", size=16)) == 1
+
+
+def test_a_relative_folder_survives_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = draw(Path("out"), "relu_1:0-2", chunk=1, progress=lambda _: os.chdir(tmp_path / "else"))
+    assert names(tmp_path) == {"out", "else"} and not names(tmp_path / "else")
+    assert len(result) == 3 and "run.json" in names(tmp_path / "out")
+
+
+def test_a_finished_run_on_a_disk_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> Any:
+        raise OSError(30, "Read-only file system")
+
+    whole = draw(tmp_path / "whole", "relu_1:0")
+    stopped_after(tmp_path / "begun", 1)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert_same(draw(tmp_path / "whole", "relu_1:0"), whole)
+    with counted() as calls, pytest.raises(jv.SaveError, match="Read-only"):
+        draw(tmp_path / "begun")
+    assert not calls, "reported before the work"
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    parts = jv.iter_visualize(tiny_model(), TARGETS, out=tmp_path, **(OPTIONS | {"mesh": jv.make_mesh(1)}))
+    next(parts)
+    with pytest.raises(jv.SaveError, match=f"in use by this very process .{os.getpid()}"):
+        draw(tmp_path, seed=1, overwrite=True)
+    assert sum(map(len, parts)) == 7
+    assert not [name for name in names(tmp_path) if name.startswith(".")]
