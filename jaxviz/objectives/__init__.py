@@ -25,7 +25,6 @@ from jaxviz.objectives._basic import work_ids as work_ids
 from jaxviz.objectives._directions import direction as direction
 from jaxviz.objectives._directions import direction_neuron as direction_neuron
 from jaxviz.objectives._directions import tensor_direction as tensor_direction
-from jaxviz.objectives._directions import whiten as whiten
 from jaxviz.objectives._match import as_images as as_images
 from jaxviz.objectives._match import fitted as fitted
 from jaxviz.objectives._match import match as match
@@ -41,3 +40,4 @@ from jaxviz.objectives._samples import diversity as diversity
 from jaxviz.objectives._samples import interpolate as interpolate
 from jaxviz.objectives._style import gram as gram
 from jaxviz.objectives._style import style as style
+from jaxviz.objectives._whitening import whiten as whiten

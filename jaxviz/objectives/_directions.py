@@ -126,36 +126,6 @@ def tensor_direction(layer: str, tensors: ArrayLike, *, cossim_power: float = 0.
     return TensorDirection(layer, _vectors(tensors, 3), number(cossim_power, "cossim_power", low=0))
 
 
-def whiten(vectors: ArrayLike, samples: ArrayLike) -> np.ndarray:
-    """Turn directions into the readers of a layer: `v S` with `S = inv(A^T A / n)` (Carter et al. 2019, "Activation Atlas").
-
-    A direction that shares much with what is always active then asks for what is particular to it.
-
-    Args:
-        vectors: (C,) or (K, C).
-        samples: activations (n, C) or (..., C) of many images, n larger than C.
-
-    Returns:
-        float32, of the shape of `vectors`.
-
-    Raises:
-        ArgumentError: shapes that do not fit, or samples that do not span the layer (a channel that is never active, too few).
-
-    >>> jaxviz.visualize(model, direction("layer4", whiten(probes, model.activations(photos, ["layer4"])["layer4"])))
-    """
-    rows = np.asarray(samples, np.float64)
-    rows = rows.reshape(-1, rows.shape[-1] if rows.ndim else 1)
-    given = np.asarray(vectors, np.float64)
-    if given.ndim not in (1, 2) or given.shape[-1] != rows.shape[1]:
-        raise ArgumentError(f"Expected vectors (C,) or (K, C) and samples (n, C); got {given.shape} and {rows.shape}.")
-    moment = rows.T @ rows / len(rows)
-    if np.linalg.matrix_rank(moment, hermitian=True) < len(moment):
-        raise ArgumentError(
-            f"{len(rows)} samples do not span the {len(moment)} channels: give more of them, or leave silent channels away."
-        )
-    return np.linalg.solve(moment, given.T).T.astype(np.float32)  # S is symmetric
-
-
 def aligned(act: Array, vector: Array, power: ArrayLike) -> Array:
     """Return `dot * max(0.1, cosine) ** power` over the last axis, in full float32 on every device."""
     dot = (act * vector).sum(-1)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz.objectives import whiten
 from tests.contracts import check_all
 from tests.tiny import tiny_model
 
@@ -53,17 +52,6 @@ def test_a_tensor_direction_is_cut_about_the_centre(shape):
     want = [np.mean([by_hand(a[i, j], part[i, j], 2) for i in range(h) for j in range(w)]) for a in cut]
     got = jv.tensor_direction("relu", tensor, cossim_power=2)({"relu": jnp.asarray(ACT)}, IMAGES)
     np.testing.assert_allclose(got, want, rtol=1e-5)
-
-
-def test_whitening_undoes_what_channels_share():
-    samples = RNG.normal(size=(500, 3)) @ np.array([[2.0, 0, 0], [1, 1, 0], [0, 0, 0.1]])
-    want = VECTOR[:3] @ np.linalg.inv(samples.T @ samples / 500)
-    np.testing.assert_allclose(whiten(VECTOR[:3], samples), want, rtol=1e-4)
-    np.testing.assert_allclose(whiten(np.stack([VECTOR[:3]] * 2), samples.reshape(5, 10, 10, 3)), [want, want], rtol=1e-4)
-    with pytest.raises(jv.ArgumentError, match="span"):
-        whiten(VECTOR[:3], samples * [1, 1, 0])
-    with pytest.raises(jv.ArgumentError, match=r"\(4,\)"):
-        whiten(VECTOR[:4], samples)
 
 
 @pytest.mark.parametrize(

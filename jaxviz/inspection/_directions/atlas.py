@@ -16,12 +16,12 @@ from jaxviz._visualize.visualize import visualize
 from jaxviz.image import Size
 from jaxviz.inspection._directions.grid import BORDER, POWER, STEPS, TILE
 from jaxviz.inspection._directions.samples import ActivationSamples, sample_activations
-from jaxviz.inspection._directions.whitening import readers
 from jaxviz.inspection._embeddings.pca import pca
 from jaxviz.inspection._embeddings.tsne import tsne
 from jaxviz.inspection._examples.named_images import Images
 from jaxviz.models import Model
 from jaxviz.objectives import direction
+from jaxviz.objectives._whitening import whiten_with_ridge
 from jaxviz.plot._canvas import fit, font, line_height, theme, tiles
 
 Layout: TypeAlias = Literal["tsne", "pca"] | ArrayLike
@@ -186,7 +186,7 @@ def activation_atlas(
             "fewer members."
         )
     means, logits = (_means(values, owner, len(places)) for values in (samples.vectors, samples.logits))
-    wanted = readers(means, samples.vectors) if whiten else means
+    wanted = whiten_with_ridge(means, samples.vectors) if whiten else means
     goal = direction(samples.layer, wanted, cossim_power=cossim_power)
     made = visualize(
         model,

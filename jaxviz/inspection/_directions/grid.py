@@ -14,9 +14,9 @@ from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize.visualize import visualize
 from jaxviz.image import to_uint8
-from jaxviz.inspection._directions.whitening import readers
 from jaxviz.models import Model, activations
 from jaxviz.objectives import direction
+from jaxviz.objectives._whitening import whiten_with_ridge
 from jaxviz.plot._canvas import theme, tiles
 
 TILE, STEPS, POWER = 64, 64, 2.0  # looked at on photos: below, tiles are coarse; power 0 gives colours that no photo has
@@ -118,7 +118,7 @@ def activation_grid(
     images = model.check_images(images)
     acts = spatial(model, images, layer)
     vectors = acts.reshape(-1, acts.shape[-1])
-    wanted = vectors if whiten is None else readers(vectors, whiten)
+    wanted = vectors if whiten is None else whiten_with_ridge(vectors, whiten)
     if tile < 1:
         raise ArgumentError(f"Expected tile >= 1; got {tile}.")
     goal = direction(layer, wanted, cossim_power=cossim_power)

@@ -14,7 +14,7 @@ from jaxviz._errors import ArgumentError, ImageError, SaveError, UnsupportedErro
 from jaxviz.inspection import activation_atlas, sample_activations
 from jaxviz.inspection._directions.atlas import lay_out
 from jaxviz.inspection._directions.grid import BORDER
-from jaxviz.inspection._directions.whitening import readers
+from jaxviz.objectives._whitening import whiten_with_ridge
 from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
@@ -95,7 +95,7 @@ def test_cells_are_means_of_what_lies_in_them_and_are_drawn_by_their_vectors() -
         np.testing.assert_allclose(found.vectors[m], samples.vectors[rows].mean(0), atol=1e-6)
         np.testing.assert_allclose(found.logits[m], samples.logits[rows].mean(0), atol=1e-6)
         assert found.classes[m] == samples.logits[rows].mean(0).argmax()
-    goal = jv.direction("conv1", readers(found.vectors[:2], samples.vectors), cossim_power=2.0)
+    goal = jv.direction("conv1", whiten_with_ridge(found.vectors[:2], samples.vectors), cossim_power=2.0)
     alone = jv.visualize(MODEL, goal, size=4 + 2 * BORDER, steps=2, seed=2, **AS_VISUALIZE).images[
         :, 0, BORDER:-BORDER, BORDER:-BORDER
     ]

@@ -10,7 +10,7 @@ from jaxviz import plot
 from jaxviz._errors import ArgumentError
 from jaxviz.inspection import ActivationGrid, ActivationGroups, activation_grid, activation_groups, nmf
 from jaxviz.inspection._directions.grid import BORDER
-from jaxviz.inspection._directions.whitening import readers
+from jaxviz.objectives._whitening import whiten_with_ridge
 from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
@@ -29,7 +29,7 @@ def test_a_tile_is_the_picture_of_its_positions_vector(whiten: bool) -> None:
     np.testing.assert_allclose(found.strengths, np.sqrt((ACTS.astype(np.float64) ** 2).sum(-1)), atol=1e-5)
     assert found.tiles.shape == (2, 4, 4, TILE, TILE, 3)
     vector = ACTS[1, 2, 2:]  # two of a row: a chunk, as there
-    goal = jv.direction("relu_1", readers(vector, samples) if whiten else vector, cossim_power=2.0)
+    goal = jv.direction("relu_1", whiten_with_ridge(vector, samples) if whiten else vector, cossim_power=2.0)
     alone = jv.visualize(MODEL, goal, size=TILE + 2 * BORDER, **QUICK).images[1, 0, BORDER:-BORDER, BORDER:-BORDER]
     np.testing.assert_allclose(found.tiles[1, 2, 3], alone, atol=1e-3)
     assert np.abs(found.tiles[1, 2, 3] - found.tiles[1, 0, 0]).max() > 0.01, "other vectors, other pictures"
@@ -80,20 +80,6 @@ def test_an_overlay_has_the_groups_colour_where_it_is_strong_and_a_paler_photo_e
     pale = 0.25 * photo + 0.75 * (photo @ [0.299, 0.587, 0.114])[..., None]
     assert np.abs(first - pale).max() <= 1 and np.abs(second[8:, 13:] - pale[8:, 13:]).max() <= 1
     assert (made.colours == plot.category_colours(2)).all()
-
-
-def test_readers_are_whitened_directions_where_the_samples_span_the_layer() -> None:
-    samples, vectors = random_images(60, 6), random_images(3, 6, seed=1)
-    exact = jv.objectives.whiten(vectors, samples)
-    found = readers(vectors, samples, ridge=1e-9)
-    cosine = (exact * found).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(found, axis=1)
-    np.testing.assert_allclose(cosine, 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(vectors, axis=1), rtol=1e-5)
-    few = readers(vectors, samples[:2] * [1, 1, 1, 1, 1, 0])  # a silent channel, and too few samples to invert
-    assert np.isfinite(few).all()
-    for wrong in (samples[:, :5], samples * 0, samples[:0], samples * np.nan):
-        with pytest.raises(ArgumentError):
-            readers(vectors, wrong)
 
 
 def test_wrong_use_is_told() -> None:
