@@ -1,4 +1,4 @@
-"""Aliases shared by the annotations of every room."""
+"""Aliases for annotations."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ import numpy as np
 Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 PyTree: TypeAlias = Any
+Device: TypeAlias = Any  # a `jax.Device`, which type checkers take for a variable
 StrPath: TypeAlias = str | PathLike[str]

@@ -1,47 +1,28 @@
-"""Run a program over a stream of images that never ends up in memory: each device keeps a running state.
+"""Run a program over a stream of images that never has to fit in memory: each device keeps a running state.
 
-For what a sum cannot say: the strongest images, a range, a histogram. `map_images` and `reduce_images` give an answer for
+For results that are not per image: the top images, a range, a histogram. `map_images` and `reduce_images` give a result for
 each image; a `Fold` gives one for all of them.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
-from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxviz._errors import MemoryLimitError
 from jaxviz._types import Array, PyTree
-from jaxviz.engine._execute import is_out_of_memory
-from jaxviz.engine._sharding import IMAGES, count_images, evaluations_at_once, local_devices, make_grid, sharded
+from jaxviz.engine._memory import run_or_halve
+from jaxviz.engine._options import FULL_PRECISION, matmul_precision
+from jaxviz.engine._protocols import Folding
+from jaxviz.engine._sharding import IMAGES, count_images, evaluations_at_once, local_devices, make_grid, shard
 
-
-class Folding(Protocol):
-    """What a stream of images comes to: a pytree whose leaves are what all images share, such as the weights."""
-
-    def start(self) -> PyTree:
-        """Return the state of no images; arrays of fixed shapes."""
-        ...
-
-    def step(self, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
-        """Return the state after some more images.
-
-        Args:
-            state: of the images before.
-            items: of n images, the axis of images in front.
-            numbers: int32 (n,), rising, which of all images these are; -1 for those that only fill the chunk, last.
-        """
-        ...
-
-    def merge(self, state: PyTree, other: PyTree) -> PyTree:
-        """Return the state of the images of two states, whatever their order."""
-        ...
+TOO_SMALL = (
+    "A device has too little memory for one image. Use smaller images or fewer layers, or close what else uses the device."
+)
 
 
 class Fold:
@@ -49,7 +30,7 @@ class Fold:
 
     Args:
         program: its structure keys the compiled program; its leaves are data.
-        state: what an earlier `Fold` returned, to go on from there.
+        state: what an earlier `Fold` returned, to continue from there.
         mesh, chunk, precision: see `RunOptions`.
     """
 
@@ -60,7 +41,7 @@ class Fold:
         *,
         mesh: Mesh | None = None,
         chunk: int | None = None,
-        precision: str = "highest",
+        precision: str = FULL_PRECISION,
     ) -> None:
         devices = local_devices(mesh)
         self._devices, self._grid, self._precision = len(devices), make_grid(devices, len(devices)), precision
@@ -79,40 +60,33 @@ class Fold:
         return self._each * self._devices
 
     def add(self, items: PyTree, first: int) -> None:
-        """Take the images number `first` and on; all of them or, where it is interrupted, none.
+        """Add images, the first of which has index `first` in the stream; all of them or, where it is interrupted, none.
 
         Raises:
             MemoryLimitError: a device has too little memory for one image.
         """
         total, done, state = count_images(items), 0, self._state
-        if not self._begun:  # where there are fewer images than places, a smaller program does
+        if not self._begun:  # fewer images than places: a smaller program does
             self._each, self._begun = min(self._each, math.ceil(total / self._devices)), True
         while done < total:
-            rows = np.arange(done, done + self.chunk)
-            numbers = np.where(rows < total, first + rows, -1).astype(np.int32)
-            rows = np.minimum(rows, total - 1)  # past the end the last one is repeated
-            part = jax.tree.map(lambda leaf, rows=rows: leaf[rows], items)
-            try:
-                with jax.default_matmul_precision(self._precision):
-                    placed = jax.device_put((part, numbers), NamedSharding(self._grid, P(IMAGES)))
-                    made = _advance(self._grid, self._program, state, *placed)
-                    state = jax.block_until_ready(made)  # so that Ctrl-C is heard, and no queue grows
-            except jax.errors.JaxRuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self._each == 1:
-                    raise MemoryLimitError(
-                        "A device has too little memory for one image. Use smaller images or fewer layers, or close what else "
-                        "uses the device."
-                    ) from error
-                warnings.warn(
-                    f"Too little memory for {self.chunk} images at once: trying {self._each // 2 * self._devices}.",
-                    stacklevel=2,
-                )
-                self._each //= 2
-                continue
-            done += self.chunk
+            advance = partial(self._advance, state, items, first, done)
+            after, chunk = run_or_halve(advance, self.chunk, self._devices, "images", TOO_SMALL)
+            self._each = chunk // self._devices
+            if after is not None:
+                state, done = after, done + chunk
         self._state = state
+
+    def _advance(self, state: PyTree, items: PyTree, first: int, done: int, chunk: int) -> PyTree:
+        """Return the state after `chunk` more of the items, from index `done` on."""
+        total = count_images(items)
+        rows = np.arange(done, done + chunk)
+        numbers = np.where(rows < total, first + rows, -1).astype(np.int32)
+        rows = np.minimum(rows, total - 1)  # past the end the last image is repeated
+        part = jax.tree.map(lambda leaf: leaf[rows], items)
+        with matmul_precision(self._precision):
+            placed = jax.device_put((part, numbers), NamedSharding(self._grid, P(IMAGES)))
+            # Waits, so that Ctrl-C is heard and no queue grows.
+            return jax.block_until_ready(_advance(self._grid, self._program, state, *placed))
 
     def state(self) -> PyTree:
         """Return the state of all images so far, as NumPy arrays."""
@@ -124,15 +98,15 @@ class Fold:
 
 
 @partial(jax.jit, static_argnums=0)
-def _advance(grid: Mesh, program: Any, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
-    def advance(program: Any, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
+def _advance(grid: Mesh, program: Folding, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
+    def advance(program: Folding, state: PyTree, items: PyTree, numbers: Array) -> PyTree:
         after = program.step(jax.tree.map(lambda leaf: leaf[0], state), items, numbers)
         return jax.tree.map(lambda leaf: leaf[None], after)
 
-    specs = sharded(grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))
-    return jax.shard_map(advance, **specs)(program, state, items, numbers)
+    inputs = (P(), P(IMAGES), P(IMAGES), P(IMAGES))
+    return shard(advance, grid, inputs, P(IMAGES))(program, state, items, numbers)
 
 
 @jax.jit
-def _merge(program: Any, state: PyTree, other: PyTree) -> PyTree:
+def _merge(program: Folding, state: PyTree, other: PyTree) -> PyTree:
     return program.merge(state, other)

@@ -1,4 +1,4 @@
-"""How far a run is, and how long the rest will take."""
+"""Progress of a run, and the time it still needs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: reported after every block of steps."""
+    """Progress of a run, reported after every block of steps."""
 
     images_done: int
     images: int
-    step: int  # of the chunk that runs
+    step: int  # of the current chunk
     steps: int
-    images_per_second: float  # finished images, extrapolated from the steps done so far, compile time left out
+    images_per_second: float  # finished images, extrapolated from the steps so far without compilation
     seconds_left: float
 
 
 class Clock:
-    """Reports progress; the first block, which compiles, only sets the clock."""
+    """Measures and reports progress; the first block, which compiles, only sets the clock."""
 
     def __init__(self, units: int, samples: int, steps: int, report: Callable[[Progress], None] | None) -> None:
         self._units, self._samples, self._steps, self._report = units, samples, steps, report
@@ -29,8 +29,8 @@ class Clock:
         self._counted = -1  # unit-steps since then
         self._before = 0  # steps of the chunk at the last report
 
-    def tell(self, first: int, size: int, rest: int, step: int) -> None:
-        """Report `step` of the chunk of `size` units at `first`, after which `rest` units are to be computed."""
+    def tick(self, first: int, size: int, rest: int, step: int) -> None:
+        """Report `step` of the chunk of `size` units from `first` on, after which `rest` units are left."""
         if self._report is None:
             return
         now, last = time.perf_counter(), step == self._steps

@@ -1,7 +1,8 @@
-"""Where images and steps go: a grid of devices, and how much each does at once."""
+"""Where the work runs: meshes of devices, and how much each device computes at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -9,31 +10,75 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxviz._errors import ArgumentError
-from jaxviz._types import PyTree
-from jaxviz.engine._execute import make_mesh
+from jaxviz._types import Device, PyTree
+from jaxviz.models import Model, calls_through_ops
 
+UNITS = "units"
 IMAGES, STEPS = "images", "steps"
-CPU_EVALUATIONS = 8  # of the network, on a device at a time: more gain a CPU nothing
-ACCELERATOR_EVALUATIONS = 128  # halved where the memory is too small
+CPU_EVALUATIONS = 8  # of the network, on a device at a time: larger batches do not raise CPU throughput
+ACCELERATOR_EVALUATIONS = 128  # halved where memory is short
 
 
-def sharded(grid: Mesh, inputs: Any, outputs: Any) -> dict[str, Any]:
-    return {"mesh": grid, "in_specs": inputs, "out_specs": outputs, "check_vma": False}
+def make_mesh(devices: int | None = None) -> Mesh:
+    """Return a one-axis mesh of the first `devices` devices of this process, or of all of them.
+
+    Raises:
+        ArgumentError: this process does not have as many devices.
+
+    >>> jaxviz.make_mesh(1).size
+    1
+    """
+    available = jax.local_devices()
+    if devices is not None and not 1 <= devices <= len(available):
+        raise ArgumentError(f"Expected 1 to {len(available)} devices, as many as JAX sees here; got {devices}.")
+    return make_line(available[:devices])
 
 
-def count_images(items: PyTree) -> int:
-    lengths = {len(leaf) for leaf in jax.tree.leaves(items)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ArgumentError(f"Expected at least one image, and as many of everything; got {sorted(lengths) or 'none'}.")
-    return lengths.pop()
+def make_line(devices: Sequence[Device]) -> Mesh:
+    """Return a mesh with all devices along the axis of units."""
+    return Mesh(np.array(devices), (UNITS,), axis_types=(AxisType.Auto,))  # devices never communicate: any order is as good
 
 
-def local_devices(mesh: Mesh | None) -> list[Any]:
-    devices = (mesh or make_mesh()).devices.flat
+def make_grid(devices: Sequence[Device], across: int) -> Mesh:
+    """Return a mesh of `across` devices along the axis of images times the rest along that of steps."""
+    return Mesh(np.array(devices).reshape(across, -1), (IMAGES, STEPS), axis_types=(AxisType.Auto,) * 2)
+
+
+def local_devices(mesh: Mesh | None) -> list[Device]:
+    """Return the devices of a mesh, or of all, that belong to this process."""
+    devices: list[Device] = list((mesh or make_mesh()).devices.flat)
     local = [device for device in devices if device.process_index == jax.process_index()]
     if not local:
         raise ArgumentError(f"Expected a mesh with a device of process {jax.process_index()}; got devices of others only.")
     return local
+
+
+def is_cpu(mesh: Mesh) -> bool:
+    """Return whether a mesh consists of CPU devices."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def loops_well(mesh: Mesh, models: Iterable[Model]) -> bool:
+    """Return whether many steps of the networks run faster as one compiled loop than as calls of a compiled step.
+
+    A loop keeps its memory from step to step; a call allocates it again, which takes a tenth of the time on CPU. But XLA's own
+    gradient of a convolution, which networks have that do not use `ops.conv`, is several times slower inside a loop there.
+    """
+    return not is_cpu(mesh) or all(map(calls_through_ops, models))
+
+
+def shard(fn: Callable[..., PyTree], mesh: Mesh, inputs: Any, outputs: Any) -> Callable[..., PyTree]:
+    """Return `jax.shard_map` of `fn` with the partition specs of its inputs and outputs."""
+    # Loop counters are the same on every device and images are not: there is nothing for the check of varying axes to find.
+    return jax.shard_map(fn, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+
+
+def count_images(items: PyTree) -> int:
+    """Return N of a pytree whose leaves all have the axis of N images in front."""
+    lengths = {len(leaf) for leaf in jax.tree.leaves(items)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ArgumentError(f"Expected at least one image, and as many of everything; got {sorted(lengths) or 'none'}.")
+    return lengths.pop()
 
 
 def largest_divisor(number: int, most: int) -> int:
@@ -41,12 +86,8 @@ def largest_divisor(number: int, most: int) -> int:
     return max(d for d in range(1, min(number, most) + 1) if number % d == 0)
 
 
-def make_grid(devices: list[Any], across: int) -> Mesh:
-    """Return a mesh of `across` devices for the images times the rest for the steps."""
-    return Mesh(np.array(devices).reshape(across, -1), (IMAGES, STEPS), axis_types=(AxisType.Auto,) * 2)
-
-
-def evaluations_at_once(chunk: int | None, devices: list[Any]) -> int:
+def evaluations_at_once(chunk: int | None, devices: Sequence[Device]) -> int:
+    """Return how many evaluations of the network all devices run at a time; `chunk` where it is given."""
     if chunk is None:
         return (CPU_EVALUATIONS if devices[0].platform == "cpu" else ACCELERATOR_EVALUATIONS) * len(devices)
     if chunk != int(chunk) or chunk < 1:

@@ -1,4 +1,4 @@
-"""What became of an ascent: a word for every image, instead of a grey picture without an explanation."""
+"""Status of each optimized image: a word that explains a gray picture."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ NO_RISE = "no rise"
 
 
 def diagnose(scores: np.ndarray, history: np.ndarray, moved: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """Return (k, S) of `"ok"` or what went wrong.
+    """Return the status of each image, str (k, S).
 
-    `scores` (k, S) and `history` (k, S, steps) as in a `Result`; `moved` (k, S): there was ever a gradient; `finite` (k, S):
-    there was never a NaN.
-
-    - `"not finite"`: a NaN or an infinity was met; the image is the last one before it.
+    - `"ok"`.
+    - `"not finite"`: there was a NaN or an infinity; the image is the last one before it.
     - `"no gradient"`: the gradient was zero at every step (a dead unit); the image is the start.
-    - `"no rise"`: over the last quarter of the steps, what was optimised was no higher on average than at the first step.
+    - `"no rise"`: over the last quarter of the steps, the optimized value was on average no higher than at the first step.
+
+    Args:
+        scores: (k, S), see `Result`.
+        history: (k, S, steps), see `Result`.
+        moved: bool (k, S), whether there was ever a gradient.
+        finite: bool (k, S), whether there was never a NaN.
     """
     words = np.full(scores.shape, OK, dtype=f"<U{max(map(len, (OK, NOT_FINITE, NO_GRADIENT, NO_RISE)))}")
     steps = history.shape[-1]

@@ -53,7 +53,7 @@ def stream(
             store.add(keys, stamps, {name: vectors[:count] for name, vectors in found.items()})
             full = True
         seen = count + len(part.skipped)
-        clock.tell(done, seen, len(source.keys) - done - seen, 1)
+        clock.tick(done, seen, len(source.keys) - done - seen, 1)
         done += seen
     if not len(store):
         first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""

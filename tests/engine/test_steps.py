@@ -47,18 +47,18 @@ def test_equals_a_loop(devices: int, images: int, steps: int, chunk: int | None)
 def test_one_program_for_most_counts() -> None:
     """Of chunks of 8, little is padding, and a count of any size is served by 8, 4, 2 or 1 at a time."""
     for steps in (20, 23, 50, 100, 784, 10_000):
-        assert _reduce._at_once(steps, 8, 1) == 8
+        assert _reduce._steps_at_once(steps, 8, 1) == 8
     for most in (1, 7, 8, 128):
         for along in (1, 2, 4):
             for steps in range(1, 400):
-                each = _reduce._at_once(steps, most, along)
+                each = _reduce._steps_at_once(steps, most, along)
                 assert 1 <= each <= most and (each == most or any(each == most >> k for k in range(8)))
                 assert each == 1 or -steps % (each * along) <= max(steps / 3, 3)
 
 
 def test_too_little_memory_halves_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
-    tell = _reduce.tell_steps
+    tell = _reduce.evaluate_steps
 
     def small(grid, program, items, fixed, numbers, rounds):
         tried.append(numbers.shape[1])
@@ -66,7 +66,7 @@ def test_too_little_memory_halves_the_steps(monkeypatch: pytest.MonkeyPatch) -> 
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return tell(grid, program, items, fixed, numbers, rounds)
 
-    monkeypatch.setattr(_reduce, "tell_steps", small)
+    monkeypatch.setattr(_reduce, "evaluate_steps", small)
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("units",))
     with pytest.warns(UserWarning, match="2 steps|trying"):
         _, told = engine.map_steps(Powers(jnp.float32(0)), {"x": X[:1]}, 9, mesh=mesh, chunk=8)

@@ -114,7 +114,7 @@ def top_examples(
             source.note(part)  # before they are added: of those that are not, nothing is kept
             if len(part.images):
                 fold.add(part.images, number)
-            clock.tell(first, source.looked_at - first, source.total - source.looked_at, 1)
+            clock.tick(first, source.looked_at - first, source.total - source.looked_at, 1)
             if kept.is_due():
                 kept.write(now)
     except BaseException:

@@ -163,7 +163,7 @@ def test_a_unit_in_the_middle_has_scores_and_no_classes(method, options) -> None
 def test_other_windows_images_and_classes_compile_nothing() -> None:
     """Where the windows fit the same patch; there are at most 14 along a side."""
     occlusion(TINY, X, 1, window=(5, 6), stride=2, chunk=24)
-    caches = (_reduce.fix_images, _reduce.tell_steps)
+    caches = (_reduce.start_steps, _reduce.evaluate_steps)
     before = [cache._cache_size() for cache in caches]
     for window, stride in (((5, 6), 3), ((5, 6), (3, 1)), ((5, 6, 1), (2, 2, 1))):
         occlusion(tiny_model(1), X[::-1], 2, window=window, stride=stride, baseline="white", chunk=24)
