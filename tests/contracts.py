@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxviz as jv
-from jaxviz.engine import _execute
+from tests.compilations import compilations
 
 Call = Callable[..., Any]
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -125,10 +125,10 @@ def check_run(model: jv.Model, variants: Sequence[Any], *, objective: Any = None
     spread = draw(variants[0], mesh=jv.make_mesh(2), chunk=2)
     np.testing.assert_allclose(spread.images, whole.images, atol=1e-4)
     np.testing.assert_allclose(spread.history, whole.history, rtol=1e-3, atol=1e-5)
-    programs = _execute._step._cache_size()
-    for variant in variants[1:]:
-        draw(variant, mesh=jv.make_mesh(2), chunk=2, seed=7, learning_rate=0.03)
-    assert _execute._step._cache_size() == programs
+    with compilations() as compiled:
+        for variant in variants[1:]:
+            draw(variant, mesh=jv.make_mesh(2), chunk=2, seed=7, learning_rate=0.03)
+    assert not compiled.names
     late = whole.history[..., -(whole.history.shape[-1] // 4) :].mean(-1)
     assert (late > whole.history[..., 0]).all(), "what is optimised did not rise"
     return whole

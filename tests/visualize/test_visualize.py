@@ -17,6 +17,7 @@ import jaxviz.engine
 from jaxviz.engine import _ascent, _execute
 from jaxviz.engine._ascent import BLOCK
 from jaxviz.engine._execute import CPU_BLOCK
+from tests.compilations import compilations
 from tests.tiny import tiny_model
 
 STEPS = 128
@@ -90,17 +91,21 @@ def test_compiled_steps_equal_a_plain_loop():
     np.testing.assert_allclose(result.scores[0, 0], float(value(params)), rtol=1e-3)
 
 
-def test_a_compiled_loop_equals_calls_of_a_compiled_step(whole):
-    """Accelerators run a block of steps in one loop; both ways give the same images, and no step count compiles anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jv.engine, "run", partial(jv.engine.run, compiled_loop=True))
-        result = jv.visualize(tiny_model(), jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7, **OPTIONS)
-        loops = _execute._block._cache_size()
-        assert loops > 0
-        jv.visualize(tiny_model(1), jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7, **(OPTIONS | {"steps": 3}))
-        assert _execute._block._cache_size() == loops
-    np.testing.assert_allclose(result.images, whole.images, atol=1e-4)
-    np.testing.assert_allclose(result.history, whole.history, rtol=1e-3, atol=1e-5)
+def test_a_compiled_loop_equals_calls_of_a_compiled_step(monkeypatch):
+    """Accelerators run a block of steps in one loop; both ways give the same images, and no step count compiles a program."""
+    results, calls, steps = [], [], _execute._steps
+    monkeypatch.setattr(_execute, "_steps", lambda *args: calls.append(args) or steps(*args))
+    run = jaxviz.engine.run
+    for loop in (True, False):
+        monkeypatch.setattr(jaxviz.engine, "run", partial(run, compiled_loop=loop))
+        draw = partial(jv.visualize, objective=jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7)
+        results.append(draw(tiny_model(), **OPTIONS))
+        assert bool(calls) != loop, "the option decides which of the two runs"
+        with compilations() as compiled:
+            draw(tiny_model(1), **(OPTIONS | {"steps": 3}))
+        assert not compiled.names
+    np.testing.assert_allclose(results[0].images, results[1].images, atol=1e-4)
+    np.testing.assert_allclose(results[0].history, results[1].history, rtol=1e-3, atol=1e-5)
 
 
 def test_textbook_ascent_is_clipped_gradient_ascent():
@@ -168,10 +173,11 @@ def test_one_trace_whatever_the_data():
         )
 
     call(0, 0, 0.05, 0.5, 3, 0, 1)
-    steps, before = _execute._step._cache_size(), len(traces)
-    for i in range(1, 4):
-        call(i, i, 0.05 + 0.01 * i, 0.5 + i, 3 + 31 * i, i, 1 + i % 2)
-    assert _execute._step._cache_size() == steps
+    before = len(traces)
+    with compilations() as compiled:
+        for i in range(1, 4):
+            call(i, i, 0.05 + 0.01 * i, 0.5 + i, 3 + 31 * i, i, 1 + i % 2)
+    assert not compiled.names
     bound_and_score = 3 * 1  # binding traces the function once a call to find the layers it reads
     assert len(traces) - before == bound_and_score
 
