@@ -12,6 +12,8 @@ import pytest
 
 from tests.browser import Browser, started
 
+pytest.register_assert_rewrite("tests.contracts")  # its failures show values too
+
 # Most of the time of the tests is XLA's, compiling: with these it takes half as long, and what it compiles is as fast for small
 # networks. With a variable of one's own, an empty one too, these stay out; tests' processes inherit them. XLA ends the process
 # where it does not know an option, as jax 0.12 does not know the second.
