@@ -13,7 +13,7 @@ import pytest
 import jaxviz as jv
 from jaxviz._visualize.inversion import accentuate, caricature, invert
 from jaxviz._visualize.stages import sample_keys
-from jaxviz.engine import Recipe, Unit, _ascent, _execute
+from jaxviz.engine import Recipe, Unit, _ascent
 from jaxviz.objectives import near, partition
 from jaxviz.regularizers import total_variation
 from tests.compilations import compilations
