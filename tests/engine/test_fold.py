@@ -13,6 +13,7 @@ import pytest
 from jaxviz._errors import MemoryLimitError
 from jaxviz._pytree import pytree
 from jaxviz.engine import Fold, _fold, make_mesh
+from tests.compilations import compilations
 from tests.tiny import random_images
 
 
@@ -61,11 +62,11 @@ def test_neither_parts_nor_chunks_nor_devices_matter(devices: int, chunk, sizes:
 def test_other_numbers_are_the_same_program() -> None:
     items = random_images(10, 4)
     Fold(Extremes(np.float32(2)), mesh=make_mesh(1), chunk=3).add(items, 0)
-    before = _fold._advance._cache_size()
-    fold = Fold(Extremes(np.float32(3)), mesh=make_mesh(1), chunk=3)
-    fold.add(items, 7)
-    fold.add(items[:1], 17)
-    assert _fold._advance._cache_size() == before
+    with compilations() as compiled:
+        fold = Fold(Extremes(np.float32(3)), mesh=make_mesh(1), chunk=3)
+        fold.add(items, 7)
+        fold.add(items[:1], 17)
+    assert not compiled.names
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails, error: Exception) -> None:

@@ -14,6 +14,7 @@ import jaxviz as jv
 from jaxviz._pytree import pytree
 from jaxviz.engine import _reduce, map_images, reduce_images
 from jaxviz.engine import _sharding as _placement
+from tests.compilations import compilations
 from tests.tiny import random_images
 
 
@@ -62,7 +63,6 @@ def test_chunks_and_devices_change_nothing(count: int, chunk: int | None, device
 
 
 def test_one_program_whatever_the_data_and_the_number_of_steps() -> None:
-    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums, _reduce.apply_program)
 
     def run(i: int) -> None:
         items = {"images": random_images(4, 3, seed=i)}
@@ -70,10 +70,10 @@ def test_one_program_whatever_the_data_and_the_number_of_steps() -> None:
         map_images(Square(np.float32(i)), items, mesh=jv.make_mesh(1))
 
     run(0)
-    before = [cache._cache_size() for cache in caches]
-    for i in range(1, 4):
-        run(i)
-    assert [cache._cache_size() for cache in caches] == before
+    with compilations() as compiled:
+        for i in range(1, 4):
+            run(i)
+    assert not compiled.names
 
 
 def test_the_program_is_as_large_for_many_steps_as_for_few() -> None:

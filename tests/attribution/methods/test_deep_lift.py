@@ -16,6 +16,7 @@ from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv, Linear
 from jaxviz.ops._rules.deep_lift import rescaled_max_pool, rescaled_relu
 from tests.attribution.networks import IMAGES, RESNET, relative
+from tests.compilations import compilations
 from tests.tiny import random_images, tiny_model
 
 
@@ -105,7 +106,6 @@ def test_a_linear_network_has_input_x_gradient():
 
 
 def test_chunks_batches_and_compilations():
-    from jaxviz.engine import _reduce
 
     x = random_images(5, 16, 16, 3)
     whole = deep_lift(tiny_model(), x, [0, 1, 2, 3, 4], chunk=8)
@@ -116,9 +116,9 @@ def test_chunks_batches_and_compilations():
     # One baseline for all, run once, is the same as one for each.
     each = deep_lift(tiny_model(), x, [0, 1, 2, 3, 4], baseline=np.full_like(x, 0.5))
     np.testing.assert_allclose(each.maps, deep_lift(tiny_model(), x, [0, 1, 2, 3, 4], baseline=0.5).maps, atol=1e-6 * scale)
-    before = _reduce.apply_program._cache_size()
-    deep_lift(tiny_model(1), random_images(5, 16, 16, 3, seed=1), 2, baseline="black", chunk=8)
-    assert _reduce.apply_program._cache_size() == before
+    with compilations() as compiled:
+        deep_lift(tiny_model(1), random_images(5, 16, 16, 3, seed=1), 2, baseline="black", chunk=8)
+    assert not compiled.names
 
 
 def test_costs_one_forward_and_one_backward_pass_and_the_baseline():

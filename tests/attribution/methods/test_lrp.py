@@ -22,6 +22,7 @@ from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv
 from tests import contracts
 from tests.attribution.networks import IMAGES, RESNET, OneLayer, relative
+from tests.compilations import compilations
 from tests.contracts import check_lowers
 from tests.tiny import random_images, tiny_model
 
@@ -195,14 +196,13 @@ def test_the_same_alone_in_chunks_and_in_any_batch():
 
 
 def test_another_image_class_or_strength_compiles_nothing():
-    from jaxviz.engine import _reduce
-
     lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_gamma_box")
-    before = _reduce.apply_program._cache_size()
-    lrp(tiny_model(1), random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
-    assert _reduce.apply_program._cache_size() == before
-    lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_plus")
-    assert _reduce.apply_program._cache_size() == before + 1
+    with compilations() as compiled:
+        lrp(tiny_model(1), random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
+    assert not compiled.names
+    with compilations() as compiled:
+        lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_plus")
+    assert compiled.programs == 1, "another rule is another program"
 
 
 def test_lowers_everywhere():

@@ -14,11 +14,11 @@ from jaxviz.attribution import integrated_gradients, smoothgrad, smoothgrad_squa
 from jaxviz.attribution._methods.noise_tunnel import as_inner
 from jaxviz.attribution._methods.smoothgrad_programs import MeanGradient, Noisy, noisy
 from jaxviz.attribution._target import as_target
-from jaxviz.engine import _reduce
 from jaxviz.models import from_function
 from jaxviz.ops import EXACT
 from tests.attribution.kinks import assert_images_close
 from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
+from tests.compilations import compilations
 from tests.contracts import convolutions
 from tests.tiny import random_images, tiny_model
 
@@ -164,11 +164,10 @@ def test_k_targets_are_k_runs() -> None:
 def test_other_counts_noise_seeds_and_statistics_compile_nothing() -> None:
     for method in METHODS.values():  # means have a program, the other two share one
         method(TINY, X, 1, samples=32, chunk=24, ids=IDS)
-    caches = (_reduce.start_sums, _reduce.add_steps, _reduce.finish_sums)
-    before = [cache._cache_size() for cache in caches]
-    for method in METHODS.values():
-        method(tiny_model(1), X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, chunk=24)
-    assert [cache._cache_size() for cache in caches] == before
+    with compilations() as compiled:
+        for method in METHODS.values():
+            method(tiny_model(1), X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, chunk=24)
+    assert not compiled.names
 
 
 def stepped(samples: int):

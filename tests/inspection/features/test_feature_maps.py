@@ -7,8 +7,8 @@ import pytest
 
 import jaxviz as jv
 from jaxviz._errors import ArgumentError, LayerError, UnitError
-from jaxviz.engine import _reduce
 from jaxviz.inspection import feature_maps
+from tests.compilations import compilations
 from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
@@ -33,9 +33,9 @@ def test_the_strongest_channels_of_each_image_come_first(order: str, count: int 
 def test_given_channels_are_kept_in_their_order_and_compile_nothing_new() -> None:
     found = feature_maps(MODEL, IMAGES, "relu_1", channels=[7, 0, 3])["relu_1"]
     np.testing.assert_allclose(found.maps, np.moveaxis(ACTS["relu_1"][..., [7, 0, 3]], -1, 1), atol=1e-6)
-    programs = _reduce.apply_program._cache_size()
-    feature_maps(MODEL, IMAGES, "relu_1", channels=[1, 2, 11])
-    assert _reduce.apply_program._cache_size() == programs
+    with compilations() as compiled:
+        feature_maps(MODEL, IMAGES, "relu_1", channels=[1, 2, 11])
+    assert not compiled.names
 
 
 def test_an_image_is_the_same_alone_and_on_any_devices() -> None:
