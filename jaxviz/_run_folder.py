@@ -183,7 +183,7 @@ class RunFolder:
         """Free the lock; `keep` the record of a run that has finished nothing."""
         if self._is_recorded and not keep and not self._has_work(self._files):
             with suppress(OSError):
-                (self.path / RUN).unlink()
+                self._remove(())
         self._is_recorded = False
         self._lock.release()
         for folder in self._made:

@@ -36,11 +36,14 @@ def stream(
 
     Raises:
         ImageError: no image could be read, now or before.
+        SaveError: the store cannot be written.
     """
     run = run.copy()
     skipped = list(source.skipped)
     rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
     clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
+    if rest:
+        store.require_writable()  # now, and not when the first vectors are written
     done, full = len(source.keys) - len(rest), False
     for part in source.read(rest, batch):
         skipped += part.skipped

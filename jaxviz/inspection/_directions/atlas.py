@@ -167,6 +167,7 @@ def activation_atlas(
     """
     if cells < 1 or members < 1 or tile < 1:
         raise ArgumentError(f"Expected cells, members and tile of at least 1; got {cells}, {members} and {tile}.")
+    folder = None if out is None else Path(out).absolute()
     if isinstance(images, ActivationSamples):
         if layer is not None and layer != images.layer:
             raise ArgumentError(f"The samples are of layer {images.layer!r}; got the layer {layer!r}.")
@@ -176,7 +177,7 @@ def activation_atlas(
             raise ArgumentError("Expected a layer, such as 'layer4'.")
         run = {name: options[name] for name in ("mesh", "chunk", "progress") if name in options}
         samples = sample_activations(
-            model, images, layer, size=size, batch=batch, seed=seed, out=out, overwrite=overwrite, **run
+            model, images, layer, size=size, batch=batch, seed=seed, out=folder, overwrite=overwrite, **run
         )
     coordinates = lay_out(samples.vectors, layout, seed)
     places, owner, counts = _cells(coordinates, cells, members)
@@ -194,7 +195,7 @@ def activation_atlas(
         size=tile + 2 * BORDER,
         steps=steps,
         seed=seed,
-        out=None if out is None else Path(out) / "cells",
+        out=None if folder is None else folder / "cells",
         overwrite=overwrite,
         **options,
     )

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz import engine
 from jaxviz._errors import ArgumentError
+from jaxviz._fingerprint import model_digests
 from jaxviz._image_files import Skipped
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, StrPath
@@ -127,14 +127,13 @@ def sample_activations(
     store: Memory | Parts = Memory(names)
     if out is not None:
         identity = {
-            "weights": engine.digest(jax.tree.leaves(model)),
-            "network": engine.digest(model.graphdef),
+            **model_digests(model),
             "layers": list(names),
             "one position, seed": seed,
             "size": list(source.size),
             "precision": precision,
         }
-        store = Parts(Path(out), identity, names, overwrite=overwrite)
+        store = Parts(out, "sample activations", identity, names, overwrite=overwrite)
     numbers = _numbers(source.keys, not hasattr(images, "shape"))
     program = _Sample(model.bare(), jnp.asarray(seed, jnp.int32), layer)
 

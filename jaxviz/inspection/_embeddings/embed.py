@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, TypeAlias, Unpack, get_args, overload
 
-import jax
-
-from jaxviz import engine
 from jaxviz._errors import ArgumentError
+from jaxviz._fingerprint import model_digests
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
@@ -115,13 +112,12 @@ def embed(
         store: Memory | Parts = Memory(names)
     else:
         identity = {
-            "weights": engine.digest(jax.tree.leaves(model)),
-            "network": engine.digest(model.graphdef),
+            **model_digests(model),
             "layers": list(names),
             **{key: settings[key] for key in ("pool", "size")},
             "precision": precision,
         }
-        store = Parts(Path(out), identity, names, overwrite=overwrite)
+        store = Parts(out, "embed", identity, names, overwrite=overwrite)
     with store:
         skipped = stream(source, store, batch, program, lambda part, rows: part.images[rows], run)
         made = store.finish(source.keys, source.labels, settings, skipped)

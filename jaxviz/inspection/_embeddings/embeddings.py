@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from jaxviz._atomic import map_array, write_atomically
+from jaxviz._atomic import map_array, reading, write_atomically
 from jaxviz._errors import ArgumentError, SaveError
 from jaxviz._image_files import Skipped
 from jaxviz._result_files import failures, jsonable
@@ -107,16 +107,14 @@ def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
     """Return what `write_embeddings` wrote, and its JSON."""
     if not path.is_file():
         raise SaveError(f"There are no embeddings in '{path}': expected an .npz file of Embeddings.save or embed(..., out=).")
-    try:
+    with reading(path, "embeddings"):
         with np.load(path, allow_pickle=False) as arrays:
-            words = json.loads(str(arrays["about"]))
-        if words["kind"] != KIND or words["format"] > FORMAT:
-            raise ValueError(f"it holds {words['kind']!r}, format {words['format']}")
-        skipped = tuple(Skipped(Path(one), reason) for one, reason in words["skipped"])
+            about = json.loads(str(arrays["about"]))
+        if about["kind"] != KIND or about["format"] > FORMAT:
+            raise ValueError(f"it holds {about['kind']!r}, format {about['format']}")
+        skipped = tuple(Skipped(Path(file), reason) for file, reason in about["skipped"])
         vectors = map_array(path, "vectors")
-        return Embeddings(vectors, tuple(words["files"]), tuple(words["labels"]), words["settings"], skipped), words
-    except Exception as error:  # a damaged zip raises many types
-        raise SaveError(f"Cannot read embeddings from '{path}': {error}.") from error
+        return Embeddings(vectors, tuple(about["files"]), tuple(about["labels"]), about["settings"], skipped), about
 
 
 def as_vectors(embeddings: Embeddings | ArrayLike) -> np.ndarray:

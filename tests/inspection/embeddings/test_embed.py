@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -18,11 +15,11 @@ from PIL import Image
 import jaxviz
 from jaxviz import ArgumentError, ImageError, LayerError, SaveError
 from jaxviz.inspection import Embeddings, embed
-from jaxviz.inspection._embeddings import store as _embed_parts
+from jaxviz.inspection._embeddings import store
 from tests.compilations import compilations
+from tests.killed import copy_at
 from tests.tiny import random_images, tiny_model
 
-ROOT = Path(__file__).parents[3]
 POOLS = {
     "mean": lambda a: a.mean((1, 2)),
     "max": lambda a: a.max((1, 2)),
@@ -98,8 +95,8 @@ def test_saved_and_read(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_vectors_goes_on_with_more_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_embed_parts, "BYTES", 1)  # a part for each batch
-    monkeypatch.setattr(_embed_parts, "BLOCK", 4 * 12 * 2)  # copied two rows at a time
+    monkeypatch.setattr(store, "BYTES", 1)  # a part for each batch
+    monkeypatch.setattr(store, "BLOCK", 4 * 12 * 2)  # copied two rows at a time
     first, out = photos(tmp_path / "in", 5), tmp_path / "out"
     names = ["relu_1", "avgpool"]
     made = embed(tiny_model(), tmp_path / "in", names, batch=2, out=out)
@@ -148,7 +145,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["part", "layer"])
 def test_damaged_files_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    monkeypatch.setattr(_embed_parts, "BYTES", 1)
+    monkeypatch.setattr(store, "BYTES", 1)
     paths, out = photos(tmp_path / "in", 6), tmp_path / "out"
 
     def stop(now: jaxviz.Progress) -> None:
@@ -168,36 +165,61 @@ def test_damaged_files_are_computed_again(tmp_path: Path, monkeypatch: pytest.Mo
     np.testing.assert_allclose(made.vectors, expected(paths).mean((1, 2)), atol=1e-6)
 
 
-def test_it_goes_on_where_it_was_killed(tmp_path: Path) -> None:
-    paths, out = photos(tmp_path / "in", 12), tmp_path / "out"
-    code = f"""
-import sys, time
-sys.path.insert(0, {str(ROOT)!r})
-from jaxviz.inspection import embed
-from jaxviz.inspection._embeddings import store as _embed_parts
-from tests.tiny import tiny_model
-_embed_parts.BYTES = 1
-embed(tiny_model(), {str(tmp_path / "in")!r}, "relu_1", batch=2, out={str(out)!r}, progress=lambda now: time.sleep(0.3))
-"""
-    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "JAX_PLATFORMS": "cpu"}) as process:
-        deadline = time.monotonic() + 60
-        while len(list((out / "parts").glob("0*.npz"))) < 2 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
+@pytest.mark.parametrize("moment", [1, 3, 5])
+def test_it_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    monkeypatch.setattr(store, "BYTES", 1)  # a part for each batch
+    paths, out = photos(tmp_path / "in", 12), tmp_path / "killed"
+    call = (tiny_model(), tmp_path / "in", "relu_1")
+    embed(*call, batch=2, out=tmp_path / "out", progress=copy_at(moment, tmp_path / "out", out))
     kept = sorted((out / "parts").glob("0*.npz"))
-    assert 2 <= len(kept) < 6 and not (out / "relu_1.npz").exists()
+    assert len(kept) == moment and not (out / "relu_1.npz").exists()
     (out / ".relu_1.npz.abcd1234").write_text("what a killed write leaves")
     seen: list[int] = []
-    made = embed(tiny_model(), tmp_path / "in", "relu_1", batch=2, out=out, progress=lambda now: seen.append(now.images_done))
+    made = embed(*call, batch=2, out=out, progress=lambda now: seen.append(now.images_done))
     assert seen[0] == 2 * len(kept) + 2, "what was kept is not computed again"
     np.testing.assert_allclose(made.vectors, expected(paths).mean((1, 2)), atol=1e-6)
     assert made.files == tuple(map(str, paths)) and {p.name for p in out.iterdir()} == {"run.json", "relu_1.npz"}
     assert json.loads((out / "run.json").read_text())["identity"]["pool"] == "mean"
 
 
+def test_killed_before_the_first_part_it_starts_again(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 2)
+    out = tmp_path / "out"
+    with store.Parts(out, "embed", {}, ["conv1"]):  # killed here
+        (out / "parts").mkdir()
+        shutil.copytree(out, tmp_path / "killed")
+    assert not out.exists(), "of a run that finished nothing nothing is left"
+    assert len(embed(tiny_model(), tmp_path / "in", "conv1", out=tmp_path / "killed")) == 2
+
+
+def test_a_finished_run_on_a_disk_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    photos(tmp_path / "in", 3)
+    call = (tiny_model(), tmp_path / "in", "conv1")
+    made = embed(*call, out=tmp_path / "out")
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    again = embed(*call, out=tmp_path / "out")
+    np.testing.assert_array_equal(again.vectors, made.vectors)
+    photos(tmp_path / "in" / "more", 1)
+    seen: list[object] = []
+    with pytest.raises(SaveError, match="Read-only"):
+        embed(*call, out=tmp_path / "out", progress=seen.append)
+    assert not seen, "reported before the work"
+
+
+def test_a_relative_folder_survives_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "else").mkdir()
+    photos(tmp_path / "in", 4)
+    monkeypatch.chdir(tmp_path)
+    embed(tiny_model(), "in", "conv1", batch=2, out="out", progress=lambda now: os.chdir(tmp_path / "else"))
+    assert not list((tmp_path / "else").iterdir()) and len(Embeddings.load(tmp_path / "out" / "conv1.npz")) == 4
+
+
 def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_embed_parts, "BYTES", 100_000)
-    monkeypatch.setattr(_embed_parts, "BLOCK", 100_000)
+    monkeypatch.setattr(store, "BYTES", 100_000)
+    monkeypatch.setattr(store, "BLOCK", 100_000)
     for name, count in (("first", 5), ("few", 16), ("many", 80)):
         photos(tmp_path / name, count)
 
