@@ -1,31 +1,31 @@
 """Top examples in a folder: `examples.npz`, all layers' arrays and what they are about, and `examples.json` for people.
 
-The arrays' file is written in one step and says all that a run needs to go on: it is the run's state and, in the end, its
+The arrays' file is written in one step and says all that a run needs to continue: it is the run's state and, in the end, its
 result. A reader never sees half of one.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxviz._atomic import names_in, write_atomically
+from jaxviz._atomic import names_in, reading, write_atomically
 from jaxviz._errors import LayerError, SaveError, near_matches
 from jaxviz._image_files import Skipped
 from jaxviz._result_files import ADVICE, failures, jsonable, versions
+from jaxviz._run_folder import HINT, RunKind
 from jaxviz._types import StrPath
 from jaxviz.inspection._examples.result import TopExamples
 from jaxviz.models import ReceptiveField
 
-FORMAT, KIND = 1, "top_examples"
+FORMAT = 1
 ARRAYS, RECORD = "examples.npz", "examples.json"
-HINT = "What is finished is kept: the same call again continues."
+KIND = RunKind("top_examples", FORMAT)
 _NAMES = ("scores", "indices", "positions", "counts", "low", "high")
 _ABOUT = ("layer", "shape", "image_size", "receptive_field", "score")
 
@@ -76,7 +76,8 @@ def save_examples(layers: Mapping[str, TopExamples], folder: StrPath, *, overwri
     folder, first = Path(folder), next(iter(layers.values()))
     if not overwrite and ARRAYS in names_in(folder):
         raise SaveError(f"The folder '{folder}' holds top examples already: {ADVICE}.")
-    taken = [Taken(path, None) for path in first.files] + [Taken(str(o.path), None, o.reason) for o in first.skipped]
+    taken = [Taken(path, None) for path in first.files]
+    taken += [Taken(str(file.path), None, file.reason) for file in first.skipped]
     write(folder, Saved(dict(layers), None, taken, len(first.files), finished=True))
 
 
@@ -93,12 +94,12 @@ def write(folder: Path, saved: Saved) -> None:
     """Write the arrays in one step; where the run is finished, the record for people before them."""
     about = {
         "format": FORMAT,
-        "kind": KIND,
+        "kind": KIND.name,
         "versions": versions(),
         "identity": saved.identity,
         "finished": saved.finished,
         "seen": saved.seen,
-        "taken": [[one.path, one.stamp, one.reason] for one in saved.taken],
+        "taken": [[file.path, file.stamp, file.reason] for file in saved.taken],
         "layers": [{name: jsonable(getattr(layer, name)) for name in _ABOUT} for layer in saved.layers.values()],
     }
     arrays = {f"{i}.{name}": getattr(layer, name) for i, layer in enumerate(saved.layers.values()) for name in _NAMES}
@@ -118,29 +119,20 @@ def read(folder: Path) -> Saved | None:
     path = folder / ARRAYS
     if not path.exists():
         return None
-    try:
+    with reading(path, "examples"):
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
-            arrays = {name: file[name] for name in file if name != "about"}
-        taken = [Taken(*one) for one in about["taken"]]
-        files = tuple(one.path for one in taken if one.reason is None)
-        skipped = tuple(Skipped(Path(one.path), one.reason) for one in taken if one.reason is not None)
-        layers = {}
+            arrays: dict[str, Any] = {name: file[name] for name in file if name != "about"}
+        taken = [Taken(*file) for file in about["taken"]]
+        files = tuple(file.path for file in taken if file.reason is None)
+        skipped = tuple(Skipped(Path(file.path), file.reason) for file in taken if file.reason is not None)
+        layers: dict[str, TopExamples] = {}
         for i, words in enumerate(about["layers"]):
             words["receptive_field"] = _field(words["receptive_field"])
             words |= {name: tuple(words[name]) for name in ("shape", "image_size")}
             own = {name: arrays[f"{i}.{name}"] for name in _NAMES}
             layers[words["layer"]] = TopExamples(**own, **words, files=files, skipped=skipped)
         return Saved(layers, about["identity"], taken, about["seen"], about["finished"])
-    except Exception as error:  # a damaged zip raises many types, from BadZipFile to struct.error
-        raise SaveError(f"Cannot read the examples '{path}': {str(error) or type(error).__name__}") from error
-
-
-def sweep(folder: Path) -> None:
-    """Remove what writes that were killed have left."""
-    for name in names_in(folder):
-        if re.fullmatch(rf"\.({re.escape(ARRAYS)}|{re.escape(RECORD)})\.[a-z0-9_]{{8}}", name):
-            (folder / name).unlink(missing_ok=True)
 
 
 def with_columns(layer: TopExamples, k: int) -> TopExamples:
@@ -164,20 +156,20 @@ def _field(words: Any) -> ReceptiveField | None:
     return ReceptiveField(tuple(size), tuple(stride), bool(whole), tuple(start))
 
 
-def _record(saved: Saved) -> Any:
+def _record(saved: Saved) -> Iterator[bytes]:
     """Yield the record for people, a unit a line."""
-    head = {"format": FORMAT, "versions": versions(), "settings": saved.identity}
-    head["skipped"] = [{"path": one.path, "reason": one.reason} for one in saved.taken if one.reason is not None]
+    head: dict[str, Any] = {"format": FORMAT, "versions": versions(), "settings": saved.identity}
+    head["skipped"] = [{"path": file.path, "reason": file.reason} for file in saved.taken if file.reason is not None]
     yield json.dumps(head, indent=1).removesuffix("\n}").encode() + b',\n "layers": {'
     for i, (name, layer) in enumerate(saved.layers.items()):
         yield (", " if i else "").encode() + b"\n  " + json.dumps(name).encode() + b": ["
         for unit in range(len(layer)):
             rows = zip(layer.indices[unit], layer.scores[unit], layer.positions[unit], strict=True)
-            named = [
+            images = [
                 {"image": layer.files[n] if layer.files else int(n), "score": float(score), "position": at.tolist()}
                 for n, score, at in rows
                 if n >= 0
             ]
-            yield (",\n   " if unit else "\n   ").encode() + json.dumps(named).encode()
+            yield (",\n   " if unit else "\n   ").encode() + json.dumps(images).encode()
         yield b"\n  ]"
     yield b"\n }\n}\n"

@@ -34,7 +34,8 @@ class Files:
     def __init__(self, model: Model, paths: Any, size: Size | None, out: StrPath | None) -> None:
         self.size: tuple[int, int] = model.input_size if size is None else as_pair(size)
         self._channels = model.in_channels
-        self._files, self._closed = find_files(paths, out)
+        files, self._closed = find_files(paths, out)
+        self._files = [path.absolute() for path in files]
         self._taken: list[Taken] = []
         self.total, self.number = len(self._files), 0
         self.settings: dict[str, Any] = {}
@@ -52,7 +53,7 @@ class Files:
         reasons = {str(one.path): one.reason for one in part.skipped}
         stop = self.looked_at + len(part.paths) + len(part.skipped)
         for path in self._files[self.looked_at : stop]:
-            self._taken.append(Taken(_absolute(path), _stamp(path), reasons.get(str(path))))
+            self._taken.append(Taken(str(path), _stamp(path), reasons.get(str(path))))
         self.number += len(part.paths)
 
     def taken(self, images: int) -> list[Taken]:
@@ -73,7 +74,7 @@ class Files:
         """
         listed = [one for one in taken if one.stamp is not None]
         for number, one in enumerate(listed):
-            if number >= self.total or _absolute(self._files[number]) != one.path:
+            if number >= self.total or str(self._files[number]) != one.path:
                 raise SaveError(
                     f"The folder '{folder}' holds a run over other files: it saw '{one.path}', which is not here now, or "
                     f"elsewhere in their order: {ADVICE}."
@@ -132,10 +133,6 @@ class Images:
 
     def nothing(self) -> Exception:
         return ArgumentError("Expected at least one image; got none.")
-
-
-def _absolute(path: Path) -> str:
-    return str(Path.cwd() / path)
 
 
 def _stamp(path: Path) -> list[int]:

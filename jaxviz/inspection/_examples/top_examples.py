@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, get_args
+from typing import Any, Self, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +15,17 @@ import numpy as np
 
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, SaveError
+from jaxviz._fingerprint import model_digests
 from jaxviz._image_files import Skipped
 from jaxviz._pytree import pytree
-from jaxviz._result_files import ADVICE, failures, jsonable
+from jaxviz._result_files import ADVICE
+from jaxviz._run_folder import RunFolder
 from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
 from jaxviz.inspection._examples import histogram as _histogram
-from jaxviz.inspection._examples.files import FORMAT, Saved, Taken, read, sweep, with_columns, write
+from jaxviz.inspection._examples.files import ARRAYS, KIND, RECORD, Saved, Taken, read, with_columns, write
 from jaxviz.inspection._examples.image_source import Files, Images
 from jaxviz.inspection._examples.result import Score, TopExamples
 from jaxviz.models import Layer, Model, activations
@@ -96,76 +96,82 @@ def top_examples(
     progress = run.get("progress")
     options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
     program = _Strongest(model.bare(), tuple(found), tuple(layer.channels for layer in found.values()), int(k), score == "mean")
-    kept = _Kept(out, overwrite, lambda: _identity(model, found, int(k), score, source, run))
-    fold = engine.Fold(program, kept.resume(source, int(k)), **options)
-    clock = Clock(source.total, 1, 1, progress)
+    settings = _settings(model, found, int(k), score, source, run) if out is not None else {}
+    with _Kept(out, settings, overwrite) as kept:
+        fold = engine.Fold(program, kept.resume(source, int(k)), **options)
+        clock = Clock(source.total, 1, 1, progress)
 
-    def now(finished: bool = False) -> Saved:
-        state = fold.state()
-        seen = int(state.seen)
-        layers = _by_layer(state, found, score, source, source.taken(seen))
-        return Saved(layers, kept.identity, source.taken(seen), seen, finished)
+        def now(finished: bool = False) -> Saved:
+            state = fold.state()
+            seen = int(state.seen)
+            layers = _by_layer(state, found, score, source, source.taken(seen))
+            return Saved(layers, kept.identity, source.taken(seen), seen, finished)
 
-    size_of_part = batch or max(BATCH, fold.chunk)
-    size_of_part = -(-size_of_part // fold.chunk) * fold.chunk if size_of_part > fold.chunk else size_of_part
-    try:
-        for part in source.parts(size_of_part):
-            first, number = source.looked_at, source.number
-            source.note(part)  # before they are added: of those that are not, nothing is kept
-            if len(part.images):
-                fold.add(part.images, number)
-            clock.tick(first, source.looked_at - first, source.total - source.looked_at, 1)
-            if kept.is_due():
+        size_of_part = batch or max(BATCH, fold.chunk)
+        size_of_part = -(-size_of_part // fold.chunk) * fold.chunk if size_of_part > fold.chunk else size_of_part
+        try:
+            for part in source.parts(size_of_part):
+                first, number = source.looked_at, source.number
+                source.note(part)  # before they are added: of those that are not, nothing is kept
+                if len(part.images):
+                    fold.add(part.images, number)
+                clock.tick(first, source.looked_at - first, source.total - source.looked_at, 1)
+                if kept.is_due():
+                    kept.write(now)
+        except BaseException:
+            with suppress(Exception):  # the first error is raised
                 kept.write(now)
-    except BaseException:
-        with suppress(Exception):  # what stopped it is told
-            kept.write(now)
-        raise
-    if not source.number:
-        raise source.nothing()
-    saved = now(finished=True)
-    kept.write(lambda: saved)
+            raise
+        if not source.number:
+            raise source.nothing()
+        saved = now(finished=True)
+        kept.write(lambda: saved)
     return {name: source.attached(layer) for name, layer in saved.layers.items()}
 
 
 class _Kept:
     """The folder of a run, or nowhere: what it holds, and when it is written again."""
 
-    def __init__(self, out: StrPath | None, overwrite: bool, identity: Callable[[], Any]) -> None:
-        self._folder = None if out is None else Path(out)
-        self.identity = None if out is None else identity()
-        self._there = None
+    def __init__(self, out: StrPath | None, settings: Mapping[str, Any], overwrite: bool) -> None:
+        self._run = None if out is None else RunFolder(out, KIND, settings, [ARRAYS, RECORD], overwrite=overwrite)
         self._last = time.monotonic()
-        if self._folder is not None:
-            with failures(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=self._folder):
-                    pass  # a folder that cannot be written is told now, not after an hour
-                sweep(self._folder)
-                self._there = None if overwrite else read(self._folder)
+
+    def __enter__(self) -> Self:
+        if self._run is not None:
+            self._run.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._run is not None:
+            self._run.close()
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        return None if self._run is None else self._run.identity
 
     def resume(self, source: Files | Images, k: int) -> _State | None:
-        """Return the state of the run that the folder holds, and let the source go on from there.
+        """Return the state of the run that the folder holds, and let the source continue from there.
 
         Raises:
-            SaveError: it has other settings, or saw other files.
+            SaveError: the run saw other files, or there is work left and the folder cannot be written.
         """
-        if self._there is None or self._folder is None:
-            return None
-        if self._there.identity != self.identity:
-            found = list(engine.differences(self._there.identity, self.identity))
-            listed = "; ".join(found[:6]) + ("; ..." if len(found) > 6 else "")
-            raise SaveError(f"The folder '{self._folder}' holds a run with other settings ({listed}): {ADVICE}.")
-        source.resume(self._there.taken, self._there.seen, self._folder)
-        return _joined([with_columns(layer, k) for layer in self._there.layers.values()], self._there.seen)
+        state = None
+        if self._run is not None and (saved := read(self._run.path)) is not None:
+            if saved.identity != self._run.identity:
+                raise SaveError(f"The folder '{self._run.path}' holds other top examples: {ADVICE}.")
+            source.resume(saved.taken, saved.seen, self._run.path)
+            state = _joined([with_columns(layer, k) for layer in saved.layers.values()], saved.seen)
+        if self._run is not None and source.looked_at < source.total:
+            self._run.require_writable()
+        return state
 
     def is_due(self) -> bool:
-        return self._folder is not None and time.monotonic() - self._last >= PAUSE
+        return self._run is not None and time.monotonic() - self._last >= PAUSE
 
     def write(self, saved: Callable[[], Saved]) -> None:
-        """Write what there is by now, if it is anything."""
-        if self._folder is not None and (found := saved()).seen:
-            write(self._folder, found)
+        """Write what there is by now, if there is anything."""
+        if self._run is not None and self._run.is_writable and (state := saved()).seen:
+            write(self._run.path, state)
             self._last = time.monotonic()
 
 
@@ -175,12 +181,12 @@ def _checked(name: str, layer: Layer) -> Layer:
     return layer
 
 
-def _identity(model: Model, layers: dict[str, Layer], k: int, score: Score, source: Files | Images, run: Any) -> Any:
-    """Return all that decides what comes out, but for the files, as JSON."""
-    about = {
-        "format": FORMAT,
-        "weights": engine.digest(jax.tree.leaves(model)),
-        "network": engine.digest(model.graphdef),
+def _settings(
+    model: Model, layers: Mapping[str, Layer], k: int, score: Score, source: Files | Images, run: RunOptions
+) -> dict[str, Any]:
+    """Return all that decides what comes out, but for the files."""
+    return {
+        **model_digests(model),
         "layers": {name: layer.name for name, layer in layers.items()},
         "k": k,
         "score": score,
@@ -188,7 +194,6 @@ def _identity(model: Model, layers: dict[str, Layer], k: int, score: Score, sour
         "precision": run.get("precision", "highest"),
         **source.settings,
     }
-    return json.loads(json.dumps(jsonable(about)))
 
 
 def _by_layer(

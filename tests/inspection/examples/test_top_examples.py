@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
+import os
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ from jaxviz.inspection._examples import top_examples as _examples
 from jaxviz.models import from_module, no_tap
 from jaxviz.ops import EXACT
 from tests.compilations import compilations
+from tests.killed import copy_at
 from tests.tiny import random_images, tiny_model
 
 LAYERS = ("conv1", "relu_1", "avgpool", "fc")
@@ -241,6 +243,46 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     images = np.stack([jaxviz.image.load(path, 16) for path in more["fc"].files])
     np.testing.assert_array_equal(more["relu_1"].indices, brute_force(tiny_model(), images, "relu_1", 5)[2])
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("moment", [1, 4, 6])
+def test_a_run_that_was_killed_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    monkeypatch.setattr(_examples, "PAUSE", 0.0)
+    photos(tmp_path / "in", 12)
+    call, options = (tiny_model(), tmp_path / "in", ["relu_1", "fc"]), {"k": 5, "batch": 2, "chunk": 2}
+    killed, seen = tmp_path / "killed", []
+    whole = top_examples(*call, out=tmp_path / "out", progress=copy_at(moment, tmp_path / "out", killed), **options)
+    (killed / ".examples.npz.abcd1234").write_text("what a killed write leaves")
+    again = top_examples(*call, out=killed, progress=lambda now: seen.append(now.images_done), **options)
+    assert len(seen) == 6 - (moment - 1), "all but the batch that was under way is kept"
+    for layer in whole:
+        assert_same(again[layer], whole[layer])
+    assert {path.name for path in killed.iterdir()} == {"run.json", "examples.npz", "examples.json"}
+
+
+def test_a_finished_run_on_a_disk_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    photos(tmp_path / "in", 4)
+    call = (tiny_model(), tmp_path / "in", "fc")
+    found = top_examples(*call, k=2, out=tmp_path / "out")
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert_same(top_examples(*call, k=2, out=tmp_path / "out")["fc"], found["fc"])
+    photos(tmp_path / "in", 1, first=4)
+    with pytest.raises(SaveError, match="Read-only"):
+        top_examples(*call, k=2, out=tmp_path / "out")
+
+
+def test_relative_folders_survive_chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "else").mkdir()
+    photos(tmp_path / "in", 4)
+    monkeypatch.chdir(tmp_path)
+    options = {"k": 2, "batch": 1, "chunk": 1, "out": "out"}
+    top_examples(tiny_model(), "in", "fc", progress=lambda now: os.chdir(tmp_path / "else"), **options)
+    assert not list((tmp_path / "else").iterdir())
+    monkeypatch.chdir(tmp_path)
+    assert top_examples(tiny_model(), "in", "fc", **options)["fc"].files[3] == str(tmp_path / "in" / "p003.png")
 
 
 def test_other_settings_and_other_files_are_refused(tmp_path: Path) -> None:
