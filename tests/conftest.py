@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
-import jax
-import pytest
-
-from tests.browser import Browser, started
-
-pytest.register_assert_rewrite("tests.contracts")  # its failures show values too
-
-# Most of the time of the tests is XLA's, compiling: with these it takes half as long, and what it compiles is as fast for small
-# networks. With a variable of one's own, an empty one too, these stay out; tests' processes inherit them. XLA ends the process
-# where it does not know an option, as jax 0.12 does not know the second.
-QUICK = "--xla_backend_optimization_level=1"
+# Most of the time of the tests is XLA's, compiling. Without optimizations it takes half as long, and small networks run as
+# fast. Where XLA_FLAGS is set, even to nothing, these flags stay out; processes that tests start inherit them. XLA ends the
+# process where it does not know a flag, as jax 0.12 does not know the second.
+QUICK = "--xla_backend_optimization_level=0"
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: the tests already run in a process for each core
+
+# What one process has compiled, the other workers and the processes that tests start read from a cache. It lasts as long as the
+# run; with a JAX_COMPILATION_CACHE_DIR of your own the next run reads it too, and takes a fraction of the time.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _cache = tempfile.mkdtemp(prefix="jaxviz-tests-")
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from tests.browser import Browser, started  # noqa: E402
+
+pytest.register_assert_rewrite("tests.contracts")  # its failures show values too
 
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -46,7 +58,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: too long for every run: `-m full` runs these tests alone, `.ci/run` all")
     config.addinivalue_line("markers", "network: needs the internet; skipped unless --run-network is given")
+    if not config.option.markexpr:
+        config.option.markexpr = "not full"
     config.addinivalue_line(
         "markers", "once: of processes, pages, damaged files and the README, which no other version of Python changes"
     )

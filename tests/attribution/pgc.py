@@ -10,18 +10,25 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.attribution.reference import normalised
+from tests.attribution.reference import full, normalised
 from tests.torch_reference import import_torchvision
 
 # A network, the width of a VGG's hidden layers, our name of a layer and the path of the module that it is in torchvision's.
-CASES = (
+SMALL = (
+    ("small_resnet", None, "layer4", "layer4.0"),
+    ("small_bottleneck", None, "layer4", "layer4.0"),
+    ("small_bottleneck", None, "layer3", "layer3.0"),
+    ("small_vgg", None, "features.20", "features.20"),
+    ("small_vgg_bn", None, "features.27", "features.27"),
+)
+LARGE = (
     ("resnet18", None, "layer4", "layer4.1"),
     ("resnet50", None, "layer4", "layer4.2"),
     ("resnet50", None, "layer3", "layer3.5"),
     ("vgg16", 64, "features.30", "features.30"),
     ("vgg16_bn", 64, "features.42", "features.42"),
 )
-IDS = [f"{case[0]}-{case[2]}" for case in CASES]
+CASES = (*SMALL, *(full(*case) for case in LARGE))
 
 
 def pgc():

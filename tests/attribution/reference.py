@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,6 +17,18 @@ from tests.models.reference import assert_close as assert_close
 from tests.models.reference import images as images
 
 
+def full(*values: Any):
+    """Return a case of a parametrized test that only the full tier runs."""
+    return pytest.param(*values, marks=pytest.mark.full)
+
+
+# Names and widths of the hidden layers for `pair`: small networks in every run, torchvision's own in the full tier.
+LARGE = [("resnet18", None), ("resnet50", None), ("vgg16", 64), ("vgg16_bn", 64)]
+NETWORKS = [*((name, None) for name in models.SMALL), *(full(*case) for case in LARGE)]
+RESNET = ["small_resnet", full("resnet18")]
+RESNETS = ["small_resnet", "small_bottleneck", full("resnet18"), full("resnet50")]
+
+
 @functools.lru_cache(maxsize=4)
 def pair(name: str, head: int | None = None):
     """Return torchvision's network and ours with the same random weights, 10 classes, no ReLU in place.
@@ -23,7 +36,7 @@ def pair(name: str, head: int | None = None):
     In-place operations would change what hooks of the peers have kept.
 
     Args:
-        name: such as "resnet18" or "vgg16_bn".
+        name: such as "resnet18", "vgg16_bn" or "small_resnet".
         head: of VGG, the width of the hidden layers (for a network of a size that tests can afford).
 
     A test that asks for it is skipped where torch is absent.

@@ -7,12 +7,12 @@ import pytest
 
 import jaxviz as jv
 from jaxviz import metrics
-from tests.attribution.reference import assert_close, images, normalised, pair
+from tests.attribution.reference import RESNETS, assert_close, images, normalised, pair
 from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", RESNETS)
 def test_drop_and_increase_are_pgcs(name: str) -> None:
     pytest.importorskip("torch")
     import_torchvision()

@@ -9,7 +9,7 @@ import pytest
 import jaxviz as jv
 from jaxviz import metrics
 from jaxviz.metrics._curves import rise_blur
-from tests.attribution.reference import assert_close, images, normalised, pair
+from tests.attribution.reference import assert_close, full, images, normalised, pair
 from tests.tiny import random_images, tiny_model
 
 
@@ -23,7 +23,14 @@ def torch_scores(module, x: np.ndarray, classes, softmax: bool) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "head", "inserting", "softmax"),
-    [("vgg11", 64, False, True), ("vgg11", 64, True, False), ("resnet50", None, False, True)],
+    [
+        ("small_vgg", None, False, True),
+        ("small_vgg", None, True, False),
+        ("small_bottleneck", None, False, True),
+        full("vgg11", 64, False, True),
+        full("vgg11", 64, True, False),
+        full("resnet50", None, False, True),
+    ],
 )
 def test_curves_are_those_of_a_loop(name: str, head: int | None, inserting: bool, softmax: bool) -> None:
     """torch-cam's definition: a stable order, highest first, steps of ceil(P / 20), trapezoid against the true fractions."""

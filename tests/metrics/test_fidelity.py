@@ -11,7 +11,7 @@ import jaxviz as jv
 from jaxviz import metrics
 from jaxviz._pytree import leaf
 from jaxviz.metrics._sensitivity import nearby
-from tests.attribution.reference import assert_close, images, normalised, pair
+from tests.attribution.reference import assert_close, full, images, normalised, pair
 from tests.models.reference import STD
 from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision
@@ -19,7 +19,14 @@ from tests.torch_reference import import_torchvision
 
 @pytest.mark.parametrize(
     ("name", "head", "normalise", "multiplied"),
-    [("vgg11", 64, False, False), ("vgg11", 64, True, True), ("resnet50", None, False, False)],
+    [
+        ("small_vgg", None, False, False),
+        ("small_vgg", None, True, True),
+        ("small_bottleneck", None, False, False),
+        full("vgg11", 64, False, False),
+        full("vgg11", 64, True, True),
+        full("resnet50", None, False, False),
+    ],
 )
 def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, multiplied: bool) -> None:
     torch = pytest.importorskip("torch")
@@ -49,7 +56,9 @@ def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, mul
     assert_close(found, expected.numpy(), tolerance=1e-4)
 
 
-@pytest.mark.parametrize(("name", "head"), [("vgg16_bn", 64), ("resnet50", None)])
+@pytest.mark.parametrize(
+    ("name", "head"), [("small_vgg_bn", None), ("small_bottleneck", None), full("vgg16_bn", 64), full("resnet50", None)]
+)
 def test_max_sensitivity_is_captums(name: str, head: int | None) -> None:
     torch = pytest.importorskip("torch")
     import_torchvision()

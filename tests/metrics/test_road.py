@@ -10,7 +10,7 @@ import pytest
 import jaxviz as jv
 from jaxviz import metrics
 from jaxviz.metrics._inpaint import impute
-from tests.attribution.reference import assert_close, images, normalised, pair
+from tests.attribution.reference import assert_close, full, images, normalised, pair
 from tests.tiny import random_images, tiny_model
 from tests.torch_reference import import_torchvision
 
@@ -71,7 +71,9 @@ def test_impute_does_not_look_at_its_neighbours() -> None:
     assert not together[2].any()
 
 
-@pytest.mark.parametrize(("name", "head"), [("vgg11", 64), ("resnet50", None)])
+@pytest.mark.parametrize(
+    ("name", "head"), [("small_vgg", None), ("small_bottleneck", None), full("vgg11", 64), full("resnet50", None)]
+)
 def test_road_is_pgcs(name: str, head: int | None) -> None:
     pytest.importorskip("torch")
     import_torchvision()

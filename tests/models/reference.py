@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from jaxviz.models import Model
 from jaxviz.models._files.checkpoint import to_state
 from jaxviz.models._model import preprocessing
+from jaxviz.models._zoo.layers import BatchNorm, Conv, Linear
 from jaxviz.models._zoo.registry import architecture
 from jaxviz.models._zoo.resnet import ResNet
-from jaxviz.models._zoo.vgg import VGG
+from jaxviz.models._zoo.vgg import CONFIGS, VGG
 from tests.torch_reference import import_torchvision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -52,13 +57,77 @@ def randomise(module, seed: int = 0):
     return module.eval()
 
 
+# torchvision's classes with one block a stage, and VGG 11, an eighth as wide: every kind of layer, and nothing to wait for.
+# Name -> (name of the network whose class it is, arguments of that class).
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "small_resnet": ("resnet18", {"block": "basic", "layers": (1, 1, 1, 1)}),
+    "small_bottleneck": ("resnet50", {"block": "bottleneck", "layers": (1, 1, 1, 1)}),
+    "small_vgg": ("vgg11", {"config": "A"}),
+    "small_vgg_bn": ("vgg11_bn", {"config": "A", "batch_norm": True}),
+}
+NARROWER = 8
+
+
+def _narrow(channels: int) -> int:
+    return channels if channels == 3 else channels // NARROWER
+
+
+def _small_torch_network(name: str, classes: int):
+    import torch
+    from torchvision.models import resnet, vgg
+
+    kind, arguments = SMALL[name]
+    if kind.startswith("vgg"):
+        layers = [n // NARROWER if n else "M" for n in CONFIGS[arguments["config"]]]
+        module = vgg.VGG(vgg.make_layers(layers, batch_norm=kind.endswith("_bn")), num_classes=classes)
+        for i, sizes in ((0, (512 // NARROWER * 49, 64)), (3, (64, 64)), (6, (64, classes))):
+            module.classifier[i] = torch.nn.Linear(*sizes)
+        return module
+    block = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}[arguments["block"]]
+    module = resnet.ResNet(block, list(arguments["layers"]), num_classes=classes)
+    for path, part in list(module.named_modules()):
+        if isinstance(part, torch.nn.Conv2d):
+            sizes = _narrow(part.in_channels), _narrow(part.out_channels)
+            options = {"stride": part.stride, "padding": part.padding, "bias": False}
+            module.set_submodule(path, torch.nn.Conv2d(*sizes, part.kernel_size, **options))
+        elif isinstance(part, torch.nn.BatchNorm2d):
+            module.set_submodule(path, torch.nn.BatchNorm2d(_narrow(part.num_features)))
+    module.fc = torch.nn.Linear(_narrow(module.fc.in_features), classes)
+    return module
+
+
+def _small_network(name: str, classes: int):
+    kind, arguments = SMALL[name]
+    network = (VGG if kind.startswith("vgg") else ResNet)(**arguments, num_classes=classes)
+    network.architecture = ""
+    for _, part in nnx.iter_graph(network):
+        if isinstance(part, Conv):
+            *window, inputs, outputs = part.kernel.shape
+            part.kernel = nnx.Param(jnp.zeros((*window, _narrow(inputs), outputs // NARROWER)))
+            part.bias = None if part.bias is None else nnx.Param(jnp.zeros(outputs // NARROWER))
+        elif isinstance(part, BatchNorm):
+            part.__init__(part.scale.shape[0] // NARROWER)
+    if isinstance(network, ResNet):
+        network.fc = Linear(network.fc.kernel.shape[0] // NARROWER, classes)
+    else:
+        for i, sizes in ((0, (512 // NARROWER * 49, 64)), (3, (64, 64)), (6, (64, classes))):
+            network.classifier[i] = Linear(*sizes)
+    return network
+
+
 def torch_network(name: str, head: int | None = None, **options):
-    """Return torchvision's network of this name with random weights; `head`: the width of VGG's hidden layers."""
+    """Return the torch network of this name, torchvision's or of `SMALL`, with random weights.
+
+    `head` is the width of VGG's hidden layers.
+    """
     torchvision = import_torchvision()
     import torch
 
     with torch.device("meta"):  # no time spent on torchvision's own initialisation
-        module = getattr(torchvision.models, name)(**options)
+        if name in SMALL:
+            module = _small_torch_network(name, options["num_classes"])
+        else:
+            module = getattr(torchvision.models, name)(**options)
     module = module.to_empty(device="cpu")
     if head is not None:
         for i, sizes in ((0, (25088, head)), (3, (head, head)), (6, (head, 10))):
@@ -67,12 +136,12 @@ def torch_network(name: str, head: int | None = None, **options):
 
 
 def network(name: str, classes: int = 1000, head: int | None = None):
-    """Return our network of this name, its weights zero."""
+    """Return our network of this name, or of `SMALL`, its weights zero."""
+    if name in SMALL:
+        return _small_network(name, classes)
     entry = architecture(name)
     made = {"vgg": VGG, "resnet": ResNet}[entry.family](**entry.arguments, num_classes=classes)
     if head is not None:
-        from jaxviz.models._zoo.layers import Linear
-
         for i, sizes in ((0, (25088, head)), (3, (head, head)), (6, (head, 10))):
             made.classifier[i] = Linear(*sizes)
     return made

@@ -16,7 +16,7 @@ from jaxviz.attribution._cam.ablation_cam import AblationCam, LinearAblation
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import make_mesh
 from tests.attribution.pgc import last_steps, pgc_map, quiet
-from tests.attribution.reference import assert_close, images, model_only, pair
+from tests.attribution.reference import RESNET, assert_close, full, images, model_only, pair
 from tests.compilations import compilations
 from tests.contracts import PLATFORMS
 from tests.tiny import random_images, tiny_model
@@ -28,7 +28,12 @@ def classes_of(model, x, ranks) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "name, head, layer, path",
-    [("resnet18", None, "layer1", "layer1.1"), ("vgg16_bn", 64, "features.6", "features.6")],
+    [
+        ("small_resnet", None, "layer1", "layer1.0"),
+        ("small_vgg_bn", None, "features.6", "features.6"),
+        full("resnet18", None, "layer1", "layer1.1"),
+        full("vgg16_bn", 64, "features.6", "features.6"),
+    ],
 )
 def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
@@ -41,12 +46,13 @@ def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> Non
     assert_close(last_steps(ours.maps, 32), expected)
 
 
-def test_closed_form_equals_pgc_whose_sign_turns_where_the_score_is_negative() -> None:
-    module, model = pair("resnet18")
+@pytest.mark.parametrize("name, path", [("small_resnet", "layer4.0"), full("resnet18", "layer4.1")])
+def test_closed_form_equals_pgc_whose_sign_turns_where_the_score_is_negative(name: str, path: str) -> None:
+    module, model = pair(name)
     x = images(2, 64, 64, 3)
     classes = classes_of(model, x, (-1, 0))
     quiet()
-    expected = pgc_map("AblationCAM", module, "layer4.1", x, classes)
+    expected = pgc_map("AblationCAM", module, path, x, classes)
     found = {}
     for convention in ("drop", "published", "pgc"):
         found[convention] = at.ablation_cam(model, x, classes, layer="layer4", resize=False, relu=False, convention=convention)
@@ -57,8 +63,9 @@ def test_closed_form_equals_pgc_whose_sign_turns_where_the_score_is_negative() -
     assert_close(found["published"].maps, found["drop"].maps / scores[:, None, None])
 
 
-def test_pgc_fills_that_drift_from_channel_to_channel() -> None:
-    module, model = pair("resnet18")
+@pytest.mark.parametrize("name", RESNET)
+def test_pgc_fills_that_drift_from_channel_to_channel(name: str) -> None:
+    module, model = pair(name)
     x = images(2, 32, 32, 3, seed=1)
     classes = classes_of(model, x, (-1, -1))
     quiet()
@@ -87,8 +94,9 @@ def test_weights_by_definition_whatever_the_chunk(layer: str, options: dict) -> 
         np.testing.assert_allclose(found[i], by_loop(model, x[i], [3, 0], layer), atol=1e-5)
 
 
-def test_closed_form_equals_running_the_tail_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = model_only("resnet18"), images(2, 64, 64, 3)
+@pytest.mark.parametrize("name", RESNET)
+def test_closed_form_equals_running_the_tail_again(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    model, x = model_only(name), images(2, 64, 64, 3)
     closed = at.ablation_cam(model, x, [[1, 6]])
     with monkeypatch.context() as patch:
         patch.setattr(_ablation_cam, "tail_above", lambda *_: type("Tail", (), {"affine": False}))

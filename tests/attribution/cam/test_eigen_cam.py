@@ -9,7 +9,7 @@ import pytest
 from jaxviz import attribution as at
 from jaxviz.attribution._cam.eigen_cam import first_component
 from tests.attribution.pgc import pgc_raw_maps
-from tests.attribution.reference import assert_close, images, pair
+from tests.attribution.reference import assert_close, full, images, pair
 from tests.tiny import random_images, tiny_model
 
 
@@ -48,10 +48,14 @@ def test_a_map_that_is_the_same_everywhere_is_blank() -> None:
 @pytest.mark.parametrize(
     "name, head, layer, path",
     [
-        ("resnet18", None, "layer1", "layer1.1"),  # 256 positions, 64 channels
-        ("resnet50", None, "layer3", "layer3.5"),  # 16 positions, 1024 channels
-        ("vgg16", 64, "features.30", "features.30"),
-        ("vgg16_bn", 64, "features.33", "features.33"),
+        ("small_resnet", None, "layer1", "layer1.0"),  # 256 positions, 8 channels
+        ("small_bottleneck", None, "layer3", "layer3.0"),  # 16 positions, 128 channels
+        ("small_vgg", None, "features.20", "features.20"),
+        ("small_vgg_bn", None, "features.20", "features.20"),
+        full("resnet18", None, "layer1", "layer1.1"),  # 256 positions, 64 channels
+        full("resnet50", None, "layer3", "layer3.5"),  # 16 positions, 1024 channels
+        full("vgg16", 64, "features.30", "features.30"),
+        full("vgg16_bn", 64, "features.33", "features.33"),
     ],
 )
 def test_equal_to_pgc_up_to_its_sign(name: str, head: int | None, layer: str, path: str) -> None:

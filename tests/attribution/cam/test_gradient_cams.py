@@ -15,8 +15,8 @@ from jaxviz.attribution._cam.program import GradientMaps
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import make_mesh
 from jaxviz.models import forward
-from tests.attribution.pgc import CASES, IDS, last_steps, pgc_map, pgc_raw_maps
-from tests.attribution.reference import assert_close, images, normalised, pair, per_pixel
+from tests.attribution.pgc import CASES, LARGE, SMALL, last_steps, pgc_map, pgc_raw_maps
+from tests.attribution.reference import RESNET, assert_close, full, images, normalised, pair, per_pixel
 from tests.compilations import compilations
 from tests.contracts import PLATFORMS, convolutions
 from tests.models.reference import network
@@ -38,7 +38,7 @@ def classes_of(model, x, ranks=(-1, -3)) -> np.ndarray:
     return np.take_along_axis(np.asarray(model(x)).argsort(-1), np.asarray(ranks)[:, None], 1)[:, 0]
 
 
-@pytest.mark.parametrize("name, head, layer, path", CASES, ids=IDS)
+@pytest.mark.parametrize("name, head, layer, path", CASES)
 def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
     x = images(2, 64, 64, 3, seed=3)  # on which no ReLU of the four networks is within rounding of 0
@@ -48,16 +48,17 @@ def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> Non
         assert_close(ours.maps, theirs[PGC[method]], method)
 
 
-def test_equal_to_pgc_after_its_last_steps() -> None:
-    module, model = pair("vgg16", 64)
+@pytest.mark.parametrize("name, head, layer", [("small_vgg", None, "features.15"), full("vgg16", 64, "features.16")])
+def test_equal_to_pgc_after_its_last_steps(name: str, head: int | None, layer: str) -> None:
+    module, model = pair(name, head)
     x = images(2, 32, 32, 3)
     classes = classes_of(model, x)
     methods = ("grad_cam", "layer_cam")
-    for method, ours in at.gradient_cams(model, x, classes, methods=methods, layer="features.16", resize=False).items():
-        assert_close(last_steps(ours.maps, 32), pgc_map(PGC[method], module, "features.16", x, classes), method)
+    for method, ours in at.gradient_cams(model, x, classes, methods=methods, layer=layer, resize=False).items():
+        assert_close(last_steps(ours.maps, 32), pgc_map(PGC[method], module, layer, x, classes), method)
 
 
-@pytest.mark.parametrize("name, head, layer, path", [CASES[0], CASES[3]], ids=[IDS[0], IDS[3]])
+@pytest.mark.parametrize("name, head, layer, path", [SMALL[0], SMALL[3], full(*LARGE[0]), full(*LARGE[3])])
 def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
     captum = pytest.importorskip("captum.attr")
@@ -74,13 +75,14 @@ def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> 
     assert (ours["grad_cam"].maps < 0).any()
 
 
-def test_several_layers_as_pgc_averages_them() -> None:
-    module, model = pair("resnet18")
+@pytest.mark.parametrize("name, block", [("small_resnet", 0), full("resnet18", 1)])
+def test_several_layers_as_pgc_averages_them(name: str, block: int) -> None:
+    module, model = pair(name)
     x = images(2, 64, 64, 3)
     ours = at.grad_cam(model, x, [3, 4], layer=["layer2", "layer3"])
-    theirs = pgc_map("GradCAM", module, ["layer2.1", "layer3.1"], x, [3, 4])
+    theirs = pgc_map("GradCAM", module, [f"layer2.{block}", f"layer3.{block}"], x, [3, 4])
     assert_close(last_steps(ours.maps, 64), theirs)
-    assert ours.layer == "layer2.1.relu_1 + layer3.1.relu_1"
+    assert ours.layer == f"layer2.{block}.relu_1 + layer3.{block}.relu_1"
 
 
 def test_bilinear_resizing_is_torchs() -> None:
@@ -91,8 +93,9 @@ def test_bilinear_resizing_is_torchs() -> None:
     assert_close(at.grad_cam(model, x, 1, relu=False).maps, theirs[:, 0].numpy())
 
 
-def test_cam_is_the_linear_layer_times_the_map() -> None:
-    module, model = pair("resnet18")
+@pytest.mark.parametrize("name", RESNET)
+def test_cam_is_the_linear_layer_times_the_map(name: str) -> None:
+    module, model = pair(name)
     import torch
 
     x = images(2, 64, 64, 3)
@@ -189,21 +192,21 @@ def test_another_image_class_or_network_compiles_nothing() -> None:
 
 @pytest.mark.parametrize("classes", [[[4]], [[4, 1, 7]]])
 def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
-    model = jv.models.from_module(network("resnet50"))
+    model = jv.models.from_module(network("small_bottleneck", classes=10))
     x = jnp.asarray(images(1, 64, 64, 3))
     target, index = as_target(model, classes, x)
     items = {"images": x, "index": jnp.asarray(index)}
     methods = tuple(name for name in FORMULAS if not name.startswith("eigen"))
-    program = GradientMaps(model.bare(), target, ("layer4.2.relu_2",), methods)
-    assert convolutions(lambda p, i: p(i), program, items) == convolutions(lambda images: forward(model, images), x) == 53
+    program = GradientMaps(model.bare(), target, ("layer4.0.relu_2",), methods)
+    assert convolutions(lambda p, i: p(i), program, items) == convolutions(lambda images: forward(model, images), x) == 17
     flops = [
         jax.jit(fn).lower(*args).cost_analysis()["flops"]
         for fn, *args in ((lambda p, i: p(i), program, items), (lambda m, i: forward(m, i), model, x))
     ]
     assert flops[0] <= 1.05 * flops[1]
-    # One block further down, its three convolutions, and no other, are computed backwards once for all targets.
-    lower = GradientMaps(model.bare(), target, ("layer4.1.relu_2",), methods)
-    assert convolutions(lambda p, i: p(i), lower, items) == 53 + 3
+    # One block further down, its four convolutions, and no other, are computed backwards once for all targets.
+    lower = GradientMaps(model.bare(), target, ("layer3.0.relu_2",), methods)
+    assert convolutions(lambda p, i: p(i), lower, items) == 17 + 4
 
 
 def test_lowers_for_every_platform() -> None:
@@ -221,8 +224,9 @@ def test_traced_maps() -> None:
     assert at.traced_cam(model, x, [[0, 1, 2]], method="layer_cam").shape == (2, 3, 16, 16)
 
 
-def test_a_loss_on_maps_has_torchs_derivative() -> None:
-    module, model = pair("resnet18")
+@pytest.mark.parametrize("name", RESNET)
+def test_a_loss_on_maps_has_torchs_derivative(name: str) -> None:
+    module, model = pair(name)
     import torch
 
     x = images(1, 64, 64, 3)

@@ -14,7 +14,7 @@ from jaxviz.attribution._cam.score_cam import ScoreCam, channel_masks
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import make_mesh
 from tests.attribution.pgc import last_steps, pgc_map, quiet
-from tests.attribution.reference import assert_close, images, pair
+from tests.attribution.reference import assert_close, full, images, pair
 from tests.compilations import compilations
 from tests.contracts import PLATFORMS
 from tests.tiny import random_images, tiny_model
@@ -23,8 +23,10 @@ from tests.tiny import random_images, tiny_model
 @pytest.mark.parametrize(
     "name, head, layer, path",
     [
-        ("resnet50", None, "maxpool", "maxpool"),
-        ("vgg16", 64, "features.4", "features.4"),
+        ("small_bottleneck", None, "maxpool", "maxpool"),
+        ("small_vgg", None, "features.4", "features.4"),
+        full("resnet50", None, "maxpool", "maxpool"),
+        full("vgg16", 64, "features.4", "features.4"),
     ],
 )
 def test_equal_to_pgc(name: str, head: int | None, layer: str, path: str) -> None:

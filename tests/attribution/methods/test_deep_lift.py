@@ -15,6 +15,7 @@ from jaxviz.models import from_module
 from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv, Linear
 from jaxviz.ops._rules.deep_lift import rescaled_max_pool, rescaled_relu
+from tests.attribution import reference
 from tests.attribution.networks import IMAGES, RESNET, relative
 from tests.compilations import compilations
 from tests.tiny import random_images, tiny_model
@@ -191,12 +192,10 @@ def test_captum_where_it_is_right(batch, baseline):
     np.testing.assert_allclose(ours.maps, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
-@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn", "resnet18", "resnet50"])
-def test_contributions_add_up_on_torchvisions_networks(name):
+@pytest.mark.parametrize("name, head", reference.NETWORKS)
+def test_contributions_add_up_on_torchvisions_networks(name, head):
     pytest.importorskip("torch")
-    from tests.attribution import reference
-
-    model = reference.model_only(name, 64 if "vgg" in name else None)
+    model = reference.model_only(name, head)
     found = deep_lift(model, reference.images(2, 64, 64, 3), [[1, 4]], baseline="black")
     change = found.scores - found.extra["baseline_scores"]
     # Of scores, since a change may happen to be almost 0.

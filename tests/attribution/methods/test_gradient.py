@@ -22,7 +22,6 @@ from tests.compilations import compilations
 from tests.contracts import check_lowers
 from tests.tiny import random_images, tiny_model
 
-NETWORKS = [("resnet18", None), ("resnet50", None), ("vgg16", 64), ("vgg16_bn", 64)]
 METHODS = {
     "Saliency": saliency,
     "InputXGradient": input_x_gradient,
@@ -69,7 +68,7 @@ def gradient(module, x, score):
     return reference.per_pixel(tensor.grad)
 
 
-@pytest.mark.parametrize("name, head", NETWORKS)
+@pytest.mark.parametrize("name, head", reference.NETWORKS)
 def test_captum(name, head):
     attr = pytest.importorskip("captum.attr")
     import torch
@@ -88,7 +87,10 @@ def test_captum(name, head):
     np.testing.assert_array_equal(saliency(model, x, CLASSES, absolute=True).maps, np.abs(saliency(model, x, CLASSES).maps))
 
 
-@pytest.mark.parametrize("name, head", [("resnet18", None), ("vgg16_bn", 64)])
+RULED = [("small_resnet", None), ("small_vgg_bn", None), reference.full("resnet18", None), reference.full("vgg16_bn", 64)]
+
+
+@pytest.mark.parametrize("name, head", RULED)
 @pytest.mark.parametrize("rule, ours", [("guided", guided_backprop), ("deconvnet", deconvnet), ("exact", saliency)])
 def test_torch_with_relus_that_follow_the_rule(name, head, rule, ours):
     """Without hooks, so that a module that is called twice, as in torchvision's blocks, is beyond doubt."""
@@ -99,11 +101,12 @@ def test_torch_with_relus_that_follow_the_rule(name, head, rule, ours):
     reference.assert_close(ours(model, x, CLASSES).maps, theirs, f"{name} {rule}")
 
 
+@pytest.mark.parametrize("resnet, vgg, head", [("small_resnet", "small_vgg", None), reference.full("resnet18", "vgg16", 64)])
 @pytest.mark.parametrize("rule, ours", [("guided", guided_backprop), ("deconvnet", deconvnet)])
-def test_units_in_the_middle_against_a_network_cut_by_hand(rule, ours):
+def test_units_in_the_middle_against_a_network_cut_by_hand(rule, ours, resnet, vgg, head):
     torch = pytest.importorskip("torch")
-    module, model = reference.pair("resnet18")
-    x = reference.agreed("resnet18")
+    module, model = reference.pair(resnet)
+    x = reference.agreed(resnet)
     m = with_rule(module, rule)
     cut = torch.nn.Sequential(m.conv1, m.bn1, m.relu, m.maxpool, m.layer1, m.layer2, m.layer3)
     theirs = gradient(cut, x, lambda acts: acts[:, 7].mean((1, 2)))
@@ -112,10 +115,11 @@ def test_units_in_the_middle_against_a_network_cut_by_hand(rule, ours):
     found = ours(model, x, jv.neuron("layer2", 6, y=3, x=2))
     reference.assert_close(found.maps, theirs, "a unit of layer2")
 
-    module, model = reference.pair("vgg16", 64)
-    x = reference.agreed("vgg16", 64)
-    theirs = gradient(with_rule(module, rule).features[:18], x, lambda acts: acts[:, 9].mean((1, 2)))
-    reference.assert_close(ours(model, x, jv.channel("features.17", 9)).maps, theirs, "a convolution of VGG")
+    module, model = reference.pair(vgg, head)
+    x = reference.agreed(vgg, head)
+    conv = {"vgg16": 17, "small_vgg": 8}[vgg]
+    theirs = gradient(with_rule(module, rule).features[: conv + 1], x, lambda acts: acts[:, 9].mean((1, 2)))
+    reference.assert_close(ours(model, x, jv.channel(f"features.{conv}", 9)).maps, theirs, "a convolution of VGG")
 
 
 @pytest.mark.parametrize("rule, table", [("guided", GUIDED), ("deconvnet", DECONVNET), ("exact", EXACT)])

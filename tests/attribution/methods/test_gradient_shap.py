@@ -13,7 +13,7 @@ from jaxviz.attribution._methods.gradient_shap import draws
 from jaxviz.attribution._sampling import draw_keys
 from jaxviz.objectives import channel
 from tests.attribution.kinks import assert_images_close
-from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
+from tests.attribution.reference import RESNET, assert_close, images, nhwc, normalised, pair
 from tests.compilations import compilations
 from tests.models.reference import STD
 from tests.tiny import random_images, tiny_model
@@ -36,12 +36,13 @@ def test_draws() -> None:
     assert abs(np.corrcoef(place.ravel(), which.ravel())[0, 1]) < 0.1
 
 
-def test_equals_captum(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", RESNET)
+def test_equals_captum(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Whose draws are replaced by ours."""
     attr = pytest.importorskip("captum.attr")
     import torch
 
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x, bases, samples = images(3, 32, 32, 3), images(4, 32, 32, 3, seed=1), 3
     place, which, noise = drawn(samples, (32, 32, 3), len(bases))
     apart = np.ascontiguousarray((0.1 * noise / np.float32(STD)).swapaxes(0, 1).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))

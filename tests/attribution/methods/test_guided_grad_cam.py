@@ -12,7 +12,7 @@ from jaxviz import attribution as at
 from jaxviz._errors import ArgumentError
 from jaxviz.attribution._methods.guided_grad_cam import GuidedGradCam, nearest
 from jaxviz.attribution._target import as_target
-from tests.attribution.reference import agreed, assert_close, normalised, pair, per_pixel
+from tests.attribution.reference import agreed, assert_close, full, normalised, pair, per_pixel
 from tests.contracts import PLATFORMS
 from tests.tiny import random_images, tiny_model
 
@@ -20,8 +20,10 @@ from tests.tiny import random_images, tiny_model
 @pytest.mark.parametrize(
     "name, head, layer, path",
     [
-        ("resnet18", None, "layer4", "layer4.1"),
-        ("vgg16", 64, "features.30", "features.30"),
+        ("small_resnet", None, "layer4", "layer4.0"),
+        ("small_vgg", None, "features.20", "features.20"),
+        full("resnet18", None, "layer4", "layer4.1"),
+        full("vgg16", 64, "features.30", "features.30"),
     ],
 )
 def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> None:

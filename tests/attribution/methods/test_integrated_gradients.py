@@ -21,12 +21,11 @@ from jaxviz.models import from_function, from_module
 from jaxviz.models._taps import no_tap
 from jaxviz.ops import EXACT
 from tests.attribution.kinks import assert_images_close
-from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
+from tests.attribution.reference import NETWORKS, RESNET, RESNETS, assert_close, images, nhwc, normalised, pair
 from tests.compilations import compilations
 from tests.contracts import convolutions
 from tests.tiny import random_images, tiny_model
 
-NETWORKS = [("resnet18", None), ("resnet50", None), ("vgg16", 64), ("vgg16_bn", 64)]
 CLASSES = np.array([3, 7, 1])
 CAPTUM = {
     "gauss_legendre": "gausslegendre",
@@ -137,10 +136,11 @@ def test_fifty_steps_equal_captum_in_float64(name: str, head: int | None) -> Non
     np.testing.assert_allclose(ours.delta, delta, atol=1e-6 * np.abs(ours.scores).max())
 
 
+@pytest.mark.parametrize("name", RESNET)
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_equals_captum(rule: str) -> None:
+def test_every_rule_equals_captum(rule: str, name: str) -> None:
     pytest.importorskip("torch")
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x, base = images(3, 32, 32, 3), images(3, 32, 32, 3, seed=1)
     options = {"rule": rule, "steps": 4, "baseline": base}
     theirs, _ = captum_of(module, x, base, rule, 4)
@@ -149,9 +149,10 @@ def test_every_rule_equals_captum(rule: str) -> None:
     assert_images_close(ours, theirs / (0.75 if rule == "trapezoid" else 1), f"{rule}, weights that add up to 1")
 
 
-def test_without_the_product_equals_captum() -> None:
+@pytest.mark.parametrize("name", RESNET)
+def test_without_the_product_equals_captum(name: str) -> None:
     pytest.importorskip("torch")
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x = images(3, 32, 32, 3)
     theirs, _ = captum_of(module, x, None, "gauss_legendre", 4, multiply=False)
     ours = integrated_gradients(model, x, CLASSES, steps=4, multiply=False)
@@ -159,7 +160,7 @@ def test_without_the_product_equals_captum() -> None:
     np.testing.assert_allclose(ours.delta, integrated_gradients(model, x, CLASSES, steps=4).delta, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", RESNETS)
 def test_complete_on_resnets(name: str) -> None:
     """The gradient jumps at thousands of kinks on the path, so the error falls as 1 / steps by any rule."""
     pytest.importorskip("torch")

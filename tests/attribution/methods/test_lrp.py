@@ -21,6 +21,7 @@ from jaxviz.models import from_module
 from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv
 from tests import contracts
+from tests.attribution import reference
 from tests.attribution.networks import IMAGES, RESNET, OneLayer, relative
 from tests.compilations import compilations
 from tests.contracts import check_lowers
@@ -253,8 +254,6 @@ def captums(module, x, target, rules=None):
     import torch
     from captum.attr import LRP
 
-    from tests.attribution import reference
-
     for part in module.modules():
         if rules and isinstance(part, (torch.nn.Conv2d, torch.nn.Linear)):
             part.rule = rules()
@@ -262,33 +261,38 @@ def captums(module, x, target, rules=None):
     return reference.nhwc(found)
 
 
-@pytest.mark.parametrize("name, rule", [("vgg16", "epsilon"), ("vgg16_bn", "epsilon"), ("vgg16", "gamma"), ("vgg16", "z_plus")])
-def test_captum_on_vgg(name, rule):
+CAPTUM = [("vgg", "epsilon"), ("vgg_bn", "epsilon"), ("vgg", "gamma"), ("vgg", "z_plus")]
+
+
+@pytest.mark.parametrize(
+    "name, head, rule",
+    [
+        *(("small_" + name, None, rule) for name, rule in CAPTUM),
+        *(reference.full(name.replace("vgg", "vgg16"), 64, rule) for name, rule in CAPTUM),
+    ],
+)
+def test_captum_on_vgg(name, head, rule):
     pytest.importorskip("captum")
     from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, GammaRule
 
-    from tests.attribution import reference
-
-    module, model = reference.pair(name, 64)
+    module, model = reference.pair(name, head)
     # Captum's rules for signed weights divide by almost 0 where inputs are negative: images brighter than the mean.
-    x = reference.agreed(name, 64, low=0.0 if rule == "epsilon" else 0.65)
+    x = reference.agreed(name, head, low=0.0 if rule == "epsilon" else 0.65)
     peer = {"epsilon": None, "gamma": GammaRule, "z_plus": Alpha1_Beta0_Rule}[rule]
     theirs = captums(copy.deepcopy(module), x, [3, 5], peer)
     ours = lrp(model, x, [3, 5], rule=rule, convention="captum", epsilon=1e-9)
     reference.assert_close(ours.maps, theirs, f"{name} {rule}")
-    if name == "vgg16_bn":  # so small an epsilon gives the same whether normalisations are folded or not
+    if name.endswith("_bn"):  # so small an epsilon gives the same whether normalisations are folded or not
         published = lrp(model, x, [3, 5], rule=rule, bias="absorb", epsilon=1e-9)
         reference.assert_close(published.maps, theirs, f"{name} {rule}, published")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", reference.RESNETS)
 def test_conservation_on_torchvisions_resnets(name):
     pytest.importorskip("torch")
-    from tests.attribution import reference
-
     model = reference.model_only(name)
     x = reference.images(2, 64, 64, 3)
-    found = lrp(model, x, rule="epsilon" if name == "resnet50" else "epsilon_gamma_box")
+    found = lrp(model, x, rule="epsilon" if name in ("small_bottleneck", "resnet50") else "epsilon_gamma_box")
     assert relative(found.maps.sum((1, 2, 3)) - found.scores, found.scores) < 1e-3
     # Without any bias, even where biases absorb.
     zeroed = dataclasses.replace(model, state=without_biases(model.state))

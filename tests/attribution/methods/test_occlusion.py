@@ -16,11 +16,10 @@ from jaxviz.attribution._methods.occlusion_program import Covered, Groups, Windo
 from jaxviz.attribution._target import ClassTarget, as_target
 from jaxviz.models import from_function
 from jaxviz.objectives import channel
-from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
+from tests.attribution.reference import NETWORKS, RESNET, assert_close, full, images, nhwc, normalised, pair
 from tests.compilations import compilations
 from tests.tiny import random_images, tiny_model
 
-NETWORKS = [("resnet18", None), ("resnet50", None), ("vgg16", 64), ("vgg16_bn", 64)]
 TINY, X = tiny_model(), random_images(3, 16, 16, 3)
 MASK = (np.arange(16)[:, None] // 5 * 10 + np.arange(16) // 6) - 7  # 4 x 3 parts, numbered with gaps
 
@@ -38,11 +37,12 @@ def test_occlusion_equals_captum(name: str, head: int | None) -> None:
     assert_close(np.stack([ours.maps] * 3, -1), nhwc(theirs), name)
 
 
-def test_windows_over_some_channels_equal_captum() -> None:
+@pytest.mark.parametrize("name", RESNET)
+def test_windows_over_some_channels_equal_captum(name: str) -> None:
     attr = pytest.importorskip("captum.attr")
     import torch
 
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x = images(2, 64, 64, 3)
     base = images(2, 64, 64, 3, seed=1)
     ours = occlusion(model, x, [3, 7], window=(40, 34, 2), stride=(30, 30, 1), baseline=base)
@@ -89,24 +89,31 @@ def test_usual_windows() -> None:
     assert occlusion(TINY, X, 0, window=7).settings["stride"] == [4, 4]
 
 
-@pytest.mark.parametrize("shape", ["NHW", "HWC"])
-def test_feature_ablation_equals_captum(shape: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "name", "head"),
+    [
+        ("NHW", "small_resnet", None),
+        ("HWC", "small_vgg_bn", None),
+        full("NHW", "resnet18", None),
+        full("HWC", "vgg16_bn", 64),
+    ],
+)
+def test_feature_ablation_equals_captum(shape: str, name: str, head: int | None) -> None:
     attr = pytest.importorskip("captum.attr")
     import torch
 
-    name = {"NHW": "resnet18", "HWC": "vgg16_bn"}[shape]
-    module, model = pair(name, 64 if "vgg" in name else None)
+    module, model = pair(name, head)
     x, place = images(2, 64, 64, 3), np.arange(64) // 22
     mask = np.stack([place[:, None] * 3 + place[None] + 2, place[:, None] + place[None] ** 2])  # not of the same parts
     if "C" in shape:
         mask = mask[..., None] + 5 * np.array([0, 1, 1])
     mask = mask if "N" in shape else mask[0]
-    full = mask if "N" in shape else mask[None]
-    full = full.transpose(0, 3, 1, 2) if "C" in shape else full[:, None]
+    theirs = mask if "N" in shape else mask[None]
+    theirs = theirs.transpose(0, 3, 1, 2) if "C" in shape else theirs[:, None]
     ours = feature_ablation(model, x, [3, 7], mask=mask, baseline="mean")
     theirs = nhwc(
         attr.FeatureAblation(module).attribute(
-            normalised(x), target=torch.tensor([3, 7]), feature_mask=torch.from_numpy(np.ascontiguousarray(full))
+            normalised(x), target=torch.tensor([3, 7]), feature_mask=torch.from_numpy(np.ascontiguousarray(theirs))
         )
     )
     assert ours.spatial == ("C" not in shape)

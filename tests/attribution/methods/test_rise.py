@@ -15,7 +15,7 @@ from jaxviz.attribution._methods.rise import Rise, random_masks
 from jaxviz.attribution._sampling import draw_keys
 from jaxviz.attribution._target import as_target
 from jaxviz.models import from_function
-from tests.attribution.reference import assert_close, images, pair
+from tests.attribution.reference import RESNET, assert_close, images, pair
 from tests.compilations import compilations
 from tests.tiny import random_images, tiny_model
 
@@ -45,11 +45,12 @@ def test_equals_a_loop() -> None:
     assert_close(rise(TINY, X, 2, normalise="expectation", **options).maps, by_expectation, tolerance=1e-5)
 
 
-def test_equals_a_loop_over_a_torch_network() -> None:
+@pytest.mark.parametrize("name", RESNET)
+def test_equals_a_loop_over_a_torch_network(name: str) -> None:
     torch = pytest.importorskip("torch")
     from tests.attribution.reference import normalised
 
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x = images(1, 64, 64, 3)
     masks = masks_of(8, np.zeros(1), (64, 64))
 

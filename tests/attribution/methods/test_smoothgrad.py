@@ -17,7 +17,7 @@ from jaxviz.attribution._target import as_target
 from jaxviz.models import from_function
 from jaxviz.ops import EXACT
 from tests.attribution.kinks import assert_images_close
-from tests.attribution.reference import assert_close, images, nhwc, normalised, pair
+from tests.attribution.reference import RESNET, assert_close, images, nhwc, normalised, pair
 from tests.compilations import compilations
 from tests.contracts import convolutions
 from tests.tiny import random_images, tiny_model
@@ -43,12 +43,13 @@ def gradient(model, x: np.ndarray, target: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("inner", "absolute"), [("saliency", True), ("input_x_gradient", False), ("guided_backprop", False)])
 @pytest.mark.parametrize("kind", list(METHODS))
-def test_equals_captums_noise_tunnel(monkeypatch: pytest.MonkeyPatch, kind: str, inner: str, absolute: bool) -> None:
+@pytest.mark.parametrize("name", RESNET)
+def test_equals_captums_noise_tunnel(monkeypatch: pytest.MonkeyPatch, name: str, kind: str, inner: str, absolute: bool) -> None:
     """Over the noise that ours has drawn, given to Captum's."""
     attr = pytest.importorskip("captum.attr")
     import torch
 
-    module, model = pair("resnet18")
+    module, model = pair(name)
     x, samples = images(3, 32, 32, 3), 3
     noise = drawn(x, samples, ids=IDS) - x  # (samples, N, H, W, C)
     given = nchw(noise.swapaxes(0, 1).reshape(-1, 32, 32, 3) / std())
