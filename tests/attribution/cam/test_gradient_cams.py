@@ -58,7 +58,9 @@ def test_equal_to_pgc_after_its_last_steps(name: str, head: int | None, layer: s
         assert_close(last_steps(ours.maps, 32), pgc_map(PGC[method], module, layer, x, classes), method)
 
 
-@pytest.mark.parametrize("name, head, layer, path", [("small_resnet", None, "layer3", "layer3.0"), SMALL[3], full(*LARGE[0]), full(*LARGE[3])])
+@pytest.mark.parametrize(
+    "name, head, layer, path", [("small_resnet", None, "layer3", "layer3.0"), SMALL[3], full(*LARGE[0]), full(*LARGE[3])]
+)
 def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)
     captum = pytest.importorskip("captum.attr")
