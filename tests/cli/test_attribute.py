@@ -267,7 +267,8 @@ def test_wrong_use(run, tmp_path: Path, arguments, status: int, message: str) ->
 
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a child of a process that ignores SIGINT does not have
 import jaxviz, jaxviz.cli
 from tests.tiny import tiny_model
 jaxviz.load = lambda name, **options: tiny_model()
