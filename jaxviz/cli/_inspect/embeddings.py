@@ -1,4 +1,4 @@
-"""jaxviz inspect embed | neighbours | scatter: what a layer makes of folders of photos, as vectors and pictures."""
+"""jaxviz inspect embed | neighbors | scatter: what a layer makes of folders of photos, as vectors and pictures."""
 
 from __future__ import annotations
 
@@ -108,16 +108,16 @@ def embed(
 
 
 @inspect_app.command()
-def neighbours(
+def neighbors(
     model: options.ModelName,
     images: Images,
     layer: Layer,
     out: Folder,
     query: Annotated[
         list[Path] | None,
-        typer.Option(metavar="IMAGE", help="Whose neighbours; may be given several times. Twelve of the photos if not given."),
+        typer.Option(metavar="IMAGE", help="Whose neighbors; may be given several times. Twelve of the photos if not given."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many neighbours.")] = 9,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many neighbors.")] = 9,
     metric: MetricOption = Metric.cosine,
     pool: PoolOption = Pool.mean,
     size: options.SizeText = None,
@@ -131,32 +131,32 @@ def neighbours(
     overwrite: Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the photos that a layer takes for the most alike: neighbours.png and neighbours.json.
+    """Find the photos that a layer takes for the most alike: neighbors.png and neighbors.json.
 
-    Example: jaxviz inspect neighbours resnet18-imagenette photos --query cat.jpg --layer avgpool --out out
+    Example: jaxviz inspect neighbors resnet18-imagenette photos --query cat.jpg --layer avgpool --out out
     """
     run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
-    files = run.find(images, out, ["neighbours.png", "neighbours.json"], overwrite)
+    files = run.find(images, out, ["neighbors.png", "neighbors.json"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
     _expect(known, 2)
     asked, place = None, {file: i for i, file in enumerate(known.files)}
     rows = [place.get(str(path.absolute()), -1) for path in query or ()]
     if query and min(rows) < 0:
         asked = run.embed_queries(query, layer)
-        found = inspection.neighbours(known, asked, min(k, len(known)), metric=metric.value, mesh=run.mesh)
+        found = inspection.neighbors(known, asked, min(k, len(known)), metric=metric.value, mesh=run.mesh)
     else:
         if not rows:  # some of all classes: files come in the order of their folders
             rows = np.linspace(0, len(known) - 1, min(QUERIES, len(known))).round().astype(int).tolist()
-        found = inspection.neighbours(known, np.asarray(rows), min(k, len(known) - 1), metric=metric.value, mesh=run.mesh)
+        found = inspection.neighbors(known, np.asarray(rows), min(k, len(known) - 1), metric=metric.value, mesh=run.mesh)
     title = f"{run.network.name} {layer}, {len(known)} photos"
     with failures(out):
-        write_png(out / "neighbours.png", Image.fromarray(found.picture(known, asked, title=title, dark=dark)))
+        write_png(out / "neighbors.png", Image.fromarray(found.picture(known, asked, title=title, dark=dark)))
         whose = asked if asked is not None else known[found.rows]
         listed = [
             {
                 "query": whose.files[q],
                 "label": whose.labels[q],
-                "neighbours": [
+                "neighbors": [
                     {"file": known.files[i], "label": known.labels[i], "distance": float(distance)}
                     for i, distance in zip(found.indices[q], found.distances[q], strict=True)
                 ],
@@ -164,10 +164,10 @@ def neighbours(
             for q in range(len(found))
         ]
         record = {"settings": {**known.settings, "metric": metric.value}, "queries": listed}
-        write_atomically(out / "neighbours.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+        write_atomically(out / "neighbors.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
     _tell_skipped([*known.skipped, *(asked.skipped if asked else ())])
     if not quiet:
-        typer.echo(f"{len(found)} queries, {len(known)} photos: {out / 'neighbours.png'}")
+        typer.echo(f"{len(found)} queries, {len(known)} photos: {out / 'neighbors.png'}")
 
 
 @inspect_app.command()
@@ -177,10 +177,10 @@ def scatter(
     layer: Layer,
     out: Folder,
     method: Annotated[
-        Method, typer.Option(help="t-SNE, which keeps neighbours together, or the first two principal components.")
+        Method, typer.Option(help="t-SNE, which keeps neighbors together, or the first two principal components.")
     ] = Method.tsne,
     perplexity: Annotated[
-        float | None, typer.Option(help="Of t-SNE: about how many neighbours stay near; 30, fewer for few photos.")
+        float | None, typer.Option(help="Of t-SNE: about how many neighbors stay near; 30, fewer for few photos.")
     ] = None,
     seed: options.Seed = 0,
     metric: MetricOption = Metric.cosine,
@@ -221,10 +221,10 @@ def scatter(
             typer.echo(f"Laying out {len(known)} photos", err=True)
         points, title = inspection.tsne(known, perplexity=perplexity, seed=seed, metric=how), f"t-SNE of {layer}"
     title = f"{title}, {run.network.name}"
-    near = inspection.neighbours(known, k=min(9, len(known) - 1), metric=metric.value, mesh=run.mesh)
+    near = inspection.neighbors(known, k=min(9, len(known) - 1), metric=metric.value, mesh=run.mesh)
     kinds = len(set(known.labels))
     classes = run.network.class_names if set(known.labels) <= set(run.network.class_names) else ()  # colours as elsewhere
-    subtitle = f"{len(known)} photos, {kinds} class{'es' * (kinds != 1)}; neighbours by {metric.value} distance"
+    subtitle = f"{len(known)} photos, {kinds} class{'es' * (kinds != 1)}; neighbors by {metric.value} distance"
     with failures(out):
         shown = None if arrange is Arrange.dots else np.stack(list(pictures(known, range(len(known)), max(32, tile))))
         drawn = plot.scatter(

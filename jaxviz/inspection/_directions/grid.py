@@ -95,7 +95,7 @@ def activation_grid(
 ) -> ActivationGrid:
     """Draw what a layer has at every position of images: the picture that excites the network along that very vector.
 
-    All positions are one batch of `jaxviz.direction`, from one random start, so that neighbours look alike.
+    All positions are one batch of `jaxviz.direction`, from one random start, so that neighbors look alike.
 
     Args:
         model: a network with positions in the layer.

@@ -1,4 +1,4 @@
-"""Queries and their neighbours as a table of pictures."""
+"""Queries and their neighbors as a table of pictures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxviz.inspection._embeddings.embeddings import Embeddings
 from jaxviz.inspection._embeddings.thumbnails import pictures
 
 if TYPE_CHECKING:
-    from jaxviz.inspection._embeddings.neighbors import Neighbours
+    from jaxviz.inspection._embeddings.neighbors import Neighbors
 
-OTHER = (214, 52, 48)  # the frame of a neighbour of another class
+OTHER = (214, 52, 48)  # the frame of a neighbor of another class
 
 
 def draw(
-    found: Neighbours,
+    found: Neighbors,
     embeddings: Embeddings,
     queries: Embeddings | None,
     images: ArrayLike | None,
@@ -29,10 +29,10 @@ def draw(
     tile: int,
     dark: bool,
 ) -> np.ndarray:
-    """See `Neighbours.picture`."""
+    """See `Neighbors.picture`."""
     if queries is None:
         if (found.rows < 0).any():
-            raise ArgumentError("Expected the queries' Embeddings too: these neighbours are of vectors from elsewhere.")
+            raise ArgumentError("Expected the queries' Embeddings too: these neighbors are of vectors from elsewhere.")
         queries, query_images = embeddings[found.rows], None if images is None else np.asarray(images)[found.rows]
     if len(queries) != len(found) or found.indices.max() >= len(embeddings):
         raise ArgumentError(
@@ -61,7 +61,7 @@ def draw(
     return plot.table(
         rows,
         columns=["query", *(str(i + 1) for i in range(k))],
-        groups=[("", 1), (f"nearest neighbours by {found.metric} distance{note}", k)],
+        groups=[("", 1), (f"nearest neighbors by {found.metric} distance{note}", k)],
         captions=captions,
         title=title,
         tile=tile,

@@ -1,4 +1,4 @@
-"""The nearest neighbours of vectors, exactly, a block at a time."""
+"""The nearest neighbors of vectors, exactly, a block at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPARE = 16  # candidates beyond k that are measured again: as many may be out of
 
 
 @dataclasses.dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The k nearest of some vectors to each of Q queries, nearest first.
 
     Attributes:
@@ -55,9 +55,9 @@ class Neighbours:
         tile: int = 112,
         dark: bool = False,
     ) -> np.ndarray:
-        """Return a picture: in each row a query and its neighbours with class and distance, uint8 (height, width, 3).
+        """Return a picture: in each row a query and its neighbors with class and distance, uint8 (height, width, 3).
 
-        Neighbours of another class than the query have a red frame.
+        Neighbors of another class than the query have a red frame.
 
         Args:
             embeddings: the ones that were searched; their files are read again.
@@ -73,14 +73,14 @@ class Neighbours:
         return draw(self, embeddings, queries, images, query_images, title, tile, dark)
 
 
-def neighbours(
+def neighbors(
     embeddings: Embeddings | ArrayLike,
     queries: Embeddings | ArrayLike | Sequence[int] | None = None,
     k: int = 9,
     *,
     metric: Metric = "cosine",
     **run: Unpack[RunOptions],
-) -> Neighbours:
+) -> Neighbors:
     """Return the k nearest vectors of every query, found by looking at all of them.
 
     A block of vectors at a time is compared with a chunk of queries (for cosine and L2 by a matrix product), so memory does
@@ -90,16 +90,16 @@ def neighbours(
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D).
-        queries: vectors (Q, D); whole numbers (Q,), rows of the embeddings, which are not their own neighbours; or None, all
+        queries: vectors (Q, D); whole numbers (Q,), rows of the embeddings, which are not their own neighbors; or None, all
             rows.
-        k: how many neighbours, from 1 to N (to N - 1 where a row is not its own neighbour).
+        k: how many neighbors, from 1 to N (to N - 1 where a row is not its own neighbor).
         metric: "cosine", "l2" or "l1". The cosine of a vector of zeros with any other counts as 0, its distance as 1.
         run: devices and chunk, see `RunOptions`.
 
     Raises:
         ArgumentError: vectors of another length, values that are not finite, a wrong k or an unknown metric.
 
-    >>> neighbours(np.array([[0.0, 1], [0, 2], [3, 0]]), k=1, metric="l2").indices.tolist()
+    >>> neighbors(np.array([[0.0, 1], [0, 2], [3, 0]]), k=1, metric="l2").indices.tolist()
     [[1], [0], [0]]
     """
     vectors = as_vectors(embeddings)
@@ -108,7 +108,7 @@ def neighbours(
     asked, own = _as_queries(vectors, queries)
     most = len(vectors) - (queries is None or own[0] >= 0)
     if k != int(k) or not 1 <= k <= most:
-        raise ArgumentError(f"Expected k from 1 to {most}, the number of possible neighbours; got {k!r}.")
+        raise ArgumentError(f"Expected k from 1 to {most}, the number of possible neighbors; got {k!r}.")
     wanted = min(int(k) + SPARE, most)
     size = max(1, min(len(vectors), int(BLOCK_BYTES // (4 * vectors.shape[1]))))
     best = {
@@ -122,7 +122,7 @@ def neighbours(
         program = _Nearest(block, shift, np.asarray(first, np.int32), np.asarray(len(vectors), np.int32), metric)
         best = engine.map_images(program, {"queries": asked, "own": own, **best}, **run)
     indices, distances = _measured(vectors, asked, best["indices"], metric)
-    return Neighbours(indices[:, : int(k)], distances[:, : int(k)], own, metric)
+    return Neighbors(indices[:, : int(k)], distances[:, : int(k)], own, metric)
 
 
 @pytree

@@ -17,7 +17,7 @@ from jaxviz._errors import ArgumentError
 from jaxviz._result_files import failures, refuse_existing
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.inspection._embeddings.embeddings import Embeddings
-from jaxviz.inspection._embeddings.neighbors import Neighbours, neighbours
+from jaxviz.inspection._embeddings.neighbors import Neighbors, neighbors
 from jaxviz.inspection._embeddings.thumbnails import pictures
 from jaxviz.plot._scatter import label_colours
 
@@ -40,14 +40,14 @@ def write_page(
     embeddings: Embeddings,
     *,
     images: ArrayLike | None = None,
-    near: Neighbours | None = None,
+    near: Neighbors | None = None,
     classes: Sequence[str] = (),
     title: str = "",
     subtitle: str = "",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a page of points with their pictures: pan, zoom, classes to switch off, and each picture's nearest neighbours.
+    """Write a page of points with their pictures: pan, zoom, classes to switch off, and each picture's nearest neighbors.
 
     It needs no server and no network: `index.html` with `thumbnails/` and `photos/` beside it can be copied anywhere. Names
     of files are shown from the folder on that all have in common.
@@ -57,7 +57,7 @@ def write_page(
         points: float (N, 2), as from `tsne`.
         embeddings: N files and labels.
         images: the images themselves where they are no files, (N, H, W, C), floats in [0, 1] or uint8.
-        near: for all N their neighbours; the 9 nearest by cosine unless given.
+        near: for all N their neighbors; the 9 nearest by cosine unless given.
         classes: all that there are, in the order in which they are listed and coloured; alphabetical unless given.
         title, subtitle: above the map.
         overwrite: replace files of these names even if they are no page of this kind.
@@ -67,16 +67,16 @@ def write_page(
         The path of `index.html`.
 
     Raises:
-        ArgumentError: other numbers of points, images or neighbours than embeddings, or points that are not finite.
+        ArgumentError: other numbers of points, images or neighbors than embeddings, or points that are not finite.
         SaveError: the folder cannot be written, or holds files of these names that are something else.
     """
     count, array = len(embeddings), np.asarray(points, np.float64)
     if array.shape != (count, 2) or not count or not np.isfinite(array).all():
         raise ArgumentError(f"Expected finite points ({count}, 2), one for each image; got an array of shape {array.shape}.")
     if near is None and count > 1:
-        near = neighbours(embeddings, k=min(NEAR, count - 1))
+        near = neighbors(embeddings, k=min(NEAR, count - 1))
     if near is not None and len(near) != count:
-        raise ArgumentError(f"Expected neighbours of all {count} images; got those of {len(near)}.")
+        raise ArgumentError(f"Expected neighbors of all {count} images; got those of {len(near)}.")
     folder = Path(folder)
     with failures(folder):
         if not overwrite and not _is_page(folder / PAGE):
@@ -101,7 +101,7 @@ def write_page(
 
 
 def _data(
-    points: np.ndarray, embeddings: Embeddings, near: Neighbours | None, classes: Sequence[str], sheets: Sequence[str]
+    points: np.ndarray, embeddings: Embeddings, near: Neighbors | None, classes: Sequence[str], sheets: Sequence[str]
 ) -> dict[str, Any]:
     low, high = points.min(0), points.max(0)
     extent = (high - low).max() or 1.0

@@ -21,13 +21,13 @@ def tsne(
     seed: int = 0,
     **options: Any,
 ) -> np.ndarray:
-    """Lay vectors out on a plane so that neighbours stay neighbours (van der Maaten and Hinton 2008; scikit-learn's t-SNE).
+    """Lay vectors out on a plane so that neighbors stay neighbors (van der Maaten and Hinton 2008; scikit-learn's t-SNE).
 
-    Distances between groups, and their sizes, mean little; who is whose neighbour is what to read.
+    Distances between groups, and their sizes, mean little; who is whose neighbor is what to read.
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D), N at least 3.
-        perplexity: about how many neighbours each vector is held near to, below N; 30, or a third of N - 1 where that is less,
+        perplexity: about how many neighbors each vector is held near to, below N; 30, or a third of N - 1 where that is less,
             unless given.
         pca: how many principal components the vectors are reduced to before; None leaves them as they are.
         metric: of the distances between vectors: "cosine", "euclidean", or another of scikit-learn's.
@@ -60,7 +60,7 @@ def tsne(
     if metric == "cosine":  # an angle is one from the origin, which PCA would move
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
-        metric = "euclidean"  # of vectors of length 1 the same neighbours, and faster
+        metric = "euclidean"  # of vectors of length 1 the same neighbors, and faster
     if pca is not None and pca < min(vectors.shape):
         vectors = principal_components(vectors, pca).transform(vectors)
     if not np.isfinite(vectors).all():

@@ -1,7 +1,7 @@
 """Histograms of a stream of numbers whose range nobody knows before its end.
 
 The bins' edges are whole multiples of a power of two. When a number falls outside, the power grows until all numbers fit, and
-neighbouring bins are added up, which loses nothing on such a grid. The power and the first edge follow from the smallest and
+neighboring bins are added up, which loses nothing on such a grid. The power and the first edge follow from the smallest and
 the largest number alone, so that the counts depend on the numbers only, never on their order, batches or devices: they are
 those that `numpy.histogram(all of them, edges)` gives. (As Prometheus' native histograms, with bins of one width.)
 """

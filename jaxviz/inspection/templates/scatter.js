@@ -234,7 +234,7 @@
     element("nearest").hidden = !data.near[i].length;
     element("near").replaceChildren(...data.near[i].map((j, n) => {
       const far = data.far[i][n].toFixed(3);
-      const button = make("button", "", { type: "button", "aria-label": `Neighbour ${n + 1}: ${described(j)}, distance ${far}` });
+      const button = make("button", "", { type: "button", "aria-label": `Neighbor ${n + 1}: ${described(j)}, distance ${far}` });
       button.title = `${described(j)}, ${far}`;
       button.style.borderColor = colour(j);
       button.append(make("img", "", { src: photoName(j), alt: "", loading: "lazy" }), far);

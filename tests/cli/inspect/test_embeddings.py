@@ -1,4 +1,4 @@
-"""jaxviz inspect embed | neighbours | scatter on the tiny network: what they write, continue, refuse and skip."""
+"""jaxviz inspect embed | neighbors | scatter on the tiny network: what they write, continue, refuse and skip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import jaxviz
 from jaxviz import cli, inspection
-from jaxviz.inspection import Embeddings, neighbours, pca
+from jaxviz.inspection import Embeddings, neighbors, pca
 from tests.tiny import random_images, tiny_model
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -59,32 +59,32 @@ def test_embed_writes_what_the_library_makes_and_goes_on(run, folder: Path, tmp_
     assert run("embed", folder, "--layer", "avgpool", "--out", out, "--overwrite", "-q").stdout == ""
 
 
-def test_neighbours_of_some_of_the_photos_and_of_others(run, folder: Path, tmp_path: Path) -> None:
+def test_neighbors_of_some_of_the_photos_and_of_others(run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = run("neighbours", folder, "--layer", "avgpool", "-k", 3, "--metric", "l1", "--out", out)
+    done = run("neighbors", folder, "--layer", "avgpool", "-k", 3, "--metric", "l1", "--out", out)
     assert done.exit_code == 0, done.output
     known = Embeddings.load(out / "embeddings" / "avgpool.npz")
-    told = json.loads((out / "neighbours.json").read_text())
+    told = json.loads((out / "neighbors.json").read_text())
     assert len(told["queries"]) == 12 and told["settings"]["metric"] == "l1"
     first = told["queries"][0]
-    found = neighbours(known, np.array([0]), 3, metric="l1")
+    found = neighbors(known, np.array([0]), 3, metric="l1")
     assert first["query"] == known.files[0] and first["label"] == "a"
-    assert [one["file"] for one in first["neighbours"]] == [known.files[i] for i in found.indices[0]]
-    np.testing.assert_allclose([one["distance"] for one in first["neighbours"]], found.distances[0], rtol=1e-5)
-    picture = Image.open(out / "neighbours.png")
+    assert [one["file"] for one in first["neighbors"]] == [known.files[i] for i in found.indices[0]]
+    np.testing.assert_allclose([one["distance"] for one in first["neighbors"]], found.distances[0], rtol=1e-5)
+    picture = Image.open(out / "neighbors.png")
     assert picture.height > 12 * 112 and picture.width > 4 * 112
 
     query = tmp_path / "query.png"
     Image.open(folder / "b" / "p2.png").save(query)
-    asked = run("neighbours", folder, "--query", query, "--layer", "avgpool", "-k", 2, "--out", out)
+    asked = run("neighbors", folder, "--query", query, "--layer", "avgpool", "-k", 2, "--out", out)
     assert asked.exit_code == 0, asked.output
-    nearest = json.loads((out / "neighbours.json").read_text())["queries"][0]["neighbours"][0]
+    nearest = json.loads((out / "neighbors.json").read_text())["queries"][0]["neighbors"][0]
     assert nearest["file"].endswith("b/p2.png") and nearest["distance"] < 1e-6
 
-    inside = run("neighbours", folder, "--query", folder / "b" / "p2.png", "--layer", "avgpool", "--out", out)
-    first = json.loads((out / "neighbours.json").read_text())["queries"][0]
+    inside = run("neighbors", folder, "--query", folder / "b" / "p2.png", "--layer", "avgpool", "--out", out)
+    first = json.loads((out / "neighbors.json").read_text())["queries"][0]
     assert inside.exit_code == 0 and first["query"].endswith("b/p2.png")
-    assert first["query"] not in [one["file"] for one in first["neighbours"]], "one of the photos is not its own neighbour"
+    assert first["query"] not in [one["file"] for one in first["neighbors"]], "one of the photos is not its own neighbor"
 
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])

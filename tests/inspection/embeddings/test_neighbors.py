@@ -1,4 +1,4 @@
-"""Nearest neighbours: those that SciPy finds by measuring every distance in float64, in blocks, on devices, with ties."""
+"""Nearest neighbors: those that SciPy finds by measuring every distance in float64, in blocks, on devices, with ties."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from scipy.spatial.distance import cdist
 
 import jaxviz
 from jaxviz import ArgumentError
-from jaxviz.inspection import Embeddings, Neighbours, neighbours
-from jaxviz.inspection._embeddings import neighbors as _neighbours
+from jaxviz.inspection import Embeddings, Neighbors, neighbors
+from jaxviz.inspection._embeddings import neighbors as _neighbors
 
 SCIPY = {"cosine": "cosine", "l2": "euclidean", "l1": "cityblock"}
 
@@ -19,7 +19,7 @@ def vectors(count: int, length: int = 12, seed: int = 0, offset: float = 0.0) ->
     return (np.random.default_rng(seed).normal(size=(count, length)) + offset).astype(np.float32)
 
 
-def assert_nearest(found: Neighbours, distances: np.ndarray) -> None:
+def assert_nearest(found: Neighbors, distances: np.ndarray) -> None:
     """The first k of a stable sort of all distances, (Q, N)."""
     k = found.indices.shape[1]
     order = np.argsort(distances, 1, kind="stable")[:, :k]
@@ -30,9 +30,9 @@ def assert_nearest(found: Neighbours, distances: np.ndarray) -> None:
 @pytest.mark.parametrize("metric", SCIPY)
 @pytest.mark.parametrize("offset", [0.0, 30.0])
 def test_scipy_finds_the_same(metric, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_neighbours, "BLOCK_BYTES", 4 * 12 * 50)  # 7 blocks of 50, the last of 33
+    monkeypatch.setattr(_neighbors, "BLOCK_BYTES", 4 * 12 * 50)  # 7 blocks of 50, the last of 33
     data, asked = vectors(333, offset=offset), vectors(45, seed=1, offset=offset)
-    found = neighbours(data, asked, 7, metric=metric)
+    found = neighbors(data, asked, 7, metric=metric)
     assert found.indices.dtype == np.int32 and found.distances.dtype == np.float32 and found.metric == metric
     assert_nearest(found, cdist(asked.astype(float), data.astype(float), SCIPY[metric]))
 
@@ -44,18 +44,18 @@ def test_scikit_learn_finds_the_same(metric) -> None:
     )
     data = vectors(200, 30)
     distances, indices = brute.fit(data.astype(float)).kneighbors()  # of every row, itself left out
-    found = neighbours(data, k=6, metric=metric)
+    found = neighbors(data, k=6, metric=metric)
     np.testing.assert_array_equal(found.indices, indices)
     np.testing.assert_allclose(found.distances, distances, rtol=2e-6, atol=1e-7)
 
 
-def test_rows_are_not_their_own_neighbours_but_their_copies_are() -> None:
+def test_rows_are_not_their_own_neighbors_but_their_copies_are() -> None:
     data = vectors(60)
     data[40] = data[3]
-    found = neighbours(data, np.array([3, 40, 5]), 2, metric="l2")
+    found = neighbors(data, np.array([3, 40, 5]), 2, metric="l2")
     assert found.indices[:2, 0].tolist() == [40, 3] and found.distances[:2, 0].tolist() == [0, 0]
     assert 5 not in found.indices[2]
-    assert neighbours(data, data[[3]], 2, metric="l2").indices[0].tolist() == [3, 40], "one from elsewhere: the lower row first"
+    assert neighbors(data, data[[3]], 2, metric="l2").indices[0].tolist() == [3, 40], "one from elsewhere: the lower row first"
 
 
 @pytest.mark.parametrize("metric", SCIPY)
@@ -66,26 +66,26 @@ def test_near_duplicates_far_from_the_origin_are_told_apart(metric) -> None:
     direction = np.where(np.arange(64) % 2, 1, -1)[None].astype(np.float32)
     data = np.concatenate([vectors(100, 64, seed=2, offset=300.0), base + steps * direction])
     expected = cdist(base.astype(float), data.astype(float), SCIPY[metric])
-    found = neighbours(data, base, 8, metric=metric)
+    found = neighbors(data, base, 8, metric=metric)
     np.testing.assert_array_equal(found.indices, np.argsort(expected, 1, kind="stable")[:, :8])
 
 
 def test_ties_and_zeros() -> None:
     data = np.zeros((40, 3), np.float32)
     data[7] = [1, 0, 0]
-    found = neighbours(data, np.array([[1.0, 0, 0]], np.float32), 5)
+    found = neighbors(data, np.array([[1.0, 0, 0]], np.float32), 5)
     assert found.indices[0].tolist() == [7, 0, 1, 2, 3] and found.distances[0].tolist() == [0, 1, 1, 1, 1]
 
 
 def test_devices_chunks_and_memory_maps_change_nothing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = vectors(120)
     np.save(tmp_path / "v.npy", data)
-    expected = neighbours(data, k=4)
-    monkeypatch.setattr(_neighbours, "BLOCK_BYTES", 4 * 12 * 32)
+    expected = neighbors(data, k=4)
+    monkeypatch.setattr(_neighbors, "BLOCK_BYTES", 4 * 12 * 32)
     mapped = np.load(tmp_path / "v.npy", mmap_mode="r")
     mesh = jaxviz.make_mesh(2) if len(jax.devices()) > 1 else None
     for options in ({}, {"chunk": 7}, {"mesh": mesh}):
-        found = neighbours(mapped, k=4, **options)
+        found = neighbors(mapped, k=4, **options)
         np.testing.assert_array_equal(found.indices, expected.indices)
         np.testing.assert_array_equal(found.distances, expected.distances)
 
@@ -93,9 +93,9 @@ def test_devices_chunks_and_memory_maps_change_nothing(tmp_path, monkeypatch: py
 def test_embeddings_and_all_of_them() -> None:
     data = vectors(9)
     whole = Embeddings(data, tuple("abcdefghi"), ("",) * 9)
-    found = neighbours(whole, whole[[2]], k=9)
+    found = neighbors(whole, whole[[2]], k=9)
     assert sorted(found.indices[0]) == list(range(9)) and found.indices[0, 0] == 2
-    assert neighbours(whole, k=8).indices.shape == (9, 8)
+    assert neighbors(whole, k=8).indices.shape == (9, 8)
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,11 @@ def test_embeddings_and_all_of_them() -> None:
 )
 def test_wrong_arguments_are_told(arguments: dict, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
-        neighbours(np.eye(6, 4, dtype=np.float32), **{"k": 2, **arguments})
+        neighbors(np.eye(6, 4, dtype=np.float32), **{"k": 2, **arguments})
 
 
 def test_values_that_are_not_finite_are_named() -> None:
     data = vectors(8)
     data[5, 1] = np.nan
     with pytest.raises(ArgumentError, match="row 5"):
-        neighbours(data, k=1)
+        neighbors(data, k=1)

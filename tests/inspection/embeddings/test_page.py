@@ -14,7 +14,7 @@ from PIL import Image
 
 import jaxviz
 from jaxviz import ArgumentError, SaveError
-from jaxviz.inspection import Embeddings, neighbours, write_page
+from jaxviz.inspection import Embeddings, neighbors, write_page
 from jaxviz.inspection._embeddings import page as _page
 from tests.browser import Browser, outside
 
@@ -48,7 +48,7 @@ def test_what_the_page_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     made, points = embeddings(20), np.random.default_rng(1).normal(size=(20, 2)) * [3, 1]
     seen: list[tuple[int, int]] = []
     page = write_page(tmp_path / "page", points, made, images=coloured(20), title="Ä & B", progress=lambda *at: seen.append(at))
-    data, found = data_of(page), neighbours(made, k=9)
+    data, found = data_of(page), neighbors(made, k=9)
     assert page == tmp_path / "page" / "index.html" and seen[-1] == (20, 20) and len(seen) == 20
     assert data["names"][:2] == ["church/p0.png", "golf ball/p1.png"], "no folder that all have in common"
     assert [kind["name"] for kind in data["classes"]] == ["church", "golf ball"] and data["class"][:3] == [0, 1, 0]
@@ -119,7 +119,7 @@ def test_what_somebody_else_has_written_is_kept(tmp_path: Path, monkeypatch: pyt
         (np.zeros((3, 2)), {}, r"points \(4, 2\)"),
         (np.full((4, 2), np.nan), {}, "finite"),
         (np.zeros((4, 2)), {"images": coloured(3)}, "4 images"),
-        (np.zeros((4, 2)), {"near": neighbours(np.eye(3, dtype=np.float32), k=1)}, "all 4 images"),
+        (np.zeros((4, 2)), {"near": neighbors(np.eye(3, dtype=np.float32), k=1)}, "all 4 images"),
     ],
 )
 def test_wrong_arguments_are_told(tmp_path: Path, points: np.ndarray, options: dict, words: str) -> None:
@@ -168,7 +168,7 @@ def test_it_loads_offline_without_errors_and_shows_all(browser: Browser, site: P
     assert not browser.errors() and not outside(browser.requests(), site.parent)
 
 
-def test_keys_choose_pictures_and_neighbours_are_shown(browser: Browser, site: Path) -> None:
+def test_keys_choose_pictures_and_neighbors_are_shown(browser: Browser, site: Path) -> None:
     browser.window(1200, 800)
     browser.open(site)
     state(browser)
@@ -178,7 +178,7 @@ def test_keys_choose_pictures_and_neighbours_are_shown(browser: Browser, site: P
     assert browser.texts("#name") == [f"{EVIL.replace('/', '_')}/p7.png"]
     assert browser.script("return document.querySelector('#photo').alt").startswith("Picture ")
     assert "1 found" in browser.texts("#found")[0] and browser.address.endswith("#7")
-    near = neighbours(embeddings(60), k=9)
+    near = neighbors(embeddings(60), k=9)
     assert len(browser.all("#near button")) == 9
     assert "Nearest" in browser.script("return document.querySelector('#said').textContent")
     browser.all("#near button")[2].click()

@@ -53,7 +53,7 @@ def test_scikit_learn_gives_the_same() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_few_vectors_have_few_neighbours() -> None:
+def test_few_vectors_have_few_neighbors() -> None:
     assert np.isfinite(tsne(groups()[0][:5], max_iter=250)).all()
     np.testing.assert_array_equal(tsne(groups()[0], max_iter=250), tsne(groups()[0], perplexity=59 / 3, max_iter=250))
 
