@@ -17,7 +17,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._result_files import failures, refuse_existing
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.inspection._embeddings.embeddings import Embeddings
-from jaxviz.inspection._embeddings.neighbors import Neighbors, neighbors
+from jaxviz.inspection._embeddings.neighbor_search import neighbors
+from jaxviz.inspection._embeddings.neighbors import Neighbors
 from jaxviz.inspection._embeddings.thumbnails import pictures
 from jaxviz.plot._scatter import label_colours
 
