@@ -22,8 +22,8 @@ from jaxviz.inspection._examples.files import load_examples as load_examples
 from jaxviz.inspection._examples.files import save_examples as save_examples
 from jaxviz.inspection._examples.result import TopExamples as TopExamples
 from jaxviz.inspection._examples.top_examples import top_examples as top_examples
+from jaxviz.inspection._features.feature_map_program import feature_maps as feature_maps
 from jaxviz.inspection._features.feature_maps import FeatureMaps as FeatureMaps
-from jaxviz.inspection._features.feature_maps import feature_maps as feature_maps
 from jaxviz.inspection._features.filters import Filters as Filters
 from jaxviz.inspection._features.filters import Weights as Weights
 from jaxviz.inspection._features.filters import filters as filters
