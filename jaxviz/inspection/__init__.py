@@ -18,9 +18,9 @@ from jaxviz.inspection._embeddings.page import write_page as write_page
 from jaxviz.inspection._embeddings.pca import PCA as PCA
 from jaxviz.inspection._embeddings.pca import pca as pca
 from jaxviz.inspection._embeddings.tsne import tsne as tsne
-from jaxviz.inspection._examples.files import load_examples as load_examples
-from jaxviz.inspection._examples.files import save_examples as save_examples
 from jaxviz.inspection._examples.result import TopExamples as TopExamples
+from jaxviz.inspection._examples.result import load_examples as load_examples
+from jaxviz.inspection._examples.result import save_examples as save_examples
 from jaxviz.inspection._examples.top_examples import top_examples as top_examples
 from jaxviz.inspection._features.feature_map_program import feature_maps as feature_maps
 from jaxviz.inspection._features.feature_maps import FeatureMaps as FeatureMaps

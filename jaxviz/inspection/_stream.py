@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 
 from jaxviz import engine
-from jaxviz._errors import ImageError
 from jaxviz._image_files import Skipped
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.inspection._embeddings.store import Memory, Parts
-from jaxviz.inspection._examples.named_images import NamedImages, Part
+from jaxviz.inspection._image_source import ImagePart, ImageSource
 
 
 def stream(
-    source: NamedImages,
+    source: ImageSource,
     store: Memory | Parts,
     batch: int,
     program: Callable[[Any], dict[str, Any]],
-    items: Callable[[Part, np.ndarray], Any],
+    items: Callable[[ImagePart, np.ndarray], Any],
     run: RunOptions,
 ) -> list[Skipped]:
     """Add to an open store what the program makes of the images that it lacks, and return the files that could not be read.
@@ -59,6 +58,5 @@ def stream(
         clock.tick(done, seen, len(source.keys) - done - seen, 1)
         done += seen
     if not len(store):
-        first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
-        raise ImageError(f"None of {len(source.keys)} files could be read as an image.{first}")
+        raise source.no_image_error(skipped)
     return skipped

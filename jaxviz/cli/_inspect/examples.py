@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
 import jaxviz
 from jaxviz._atomic import write_atomically
@@ -86,7 +87,8 @@ def examples(
             seconds = time.perf_counter() - begun
             for name, layer in found.items():
                 bar.say(f"drawing {name}")
-                draw = partial(layer.contact_sheet(extent=extent).save, format="JPEG", quality=90)  # as PNG five times as large
+                sheet = Image.fromarray(layer.contact_sheet(extent=extent))
+                draw = partial(sheet.save, format="JPEG", quality=90)  # a PNG would be five times as large
                 with failures(out):
                     write_atomically(out / sheet_name(name), draw)
         except KeyboardInterrupt:

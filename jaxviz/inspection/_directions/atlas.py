@@ -18,7 +18,7 @@ from jaxviz.inspection._directions.grid import BORDER, POWER, STEPS, TILE
 from jaxviz.inspection._directions.samples import ActivationSamples, sample_activations
 from jaxviz.inspection._embeddings.pca import pca
 from jaxviz.inspection._embeddings.tsne import tsne
-from jaxviz.inspection._examples.named_images import Images
+from jaxviz.inspection._image_source import ImageInput
 from jaxviz.models import Model
 from jaxviz.objectives import direction
 from jaxviz.objectives._whitening import whiten_with_ridge
@@ -116,7 +116,7 @@ class ActivationAtlas:
 
 def activation_atlas(
     model: Model,
-    images: Images | ActivationSamples,
+    images: ImageInput | ActivationSamples,
     layer: str | None = None,
     *,
     cells: int = 12,

@@ -20,7 +20,7 @@ from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
 from jaxviz.image import Size
 from jaxviz.inspection._embeddings.store import Memory, Parts
-from jaxviz.inspection._examples.named_images import Images, Part, named_images
+from jaxviz.inspection._image_source import ImageInput, ImagePart, image_source
 from jaxviz.inspection._stream import stream
 from jaxviz.models import Model, activations
 
@@ -81,7 +81,7 @@ class _Sample:
 
 def sample_activations(
     model: Model,
-    images: Images,
+    images: ImageInput,
     layer: str,
     *,
     size: Size | None = None,
@@ -118,7 +118,7 @@ def sample_activations(
     """
     if batch != int(batch) or batch < 1:
         raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
-    source = named_images(model, images, size, None, out)
+    source = image_source(model, images, size, out=out)
     shape = model.layers(source.size)[layer].shape
     if len(shape) != 3 or model.resolve(layer) == model.resolve(OUTPUT):
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}): take one in front of the pooling.")
@@ -134,10 +134,10 @@ def sample_activations(
             "precision": precision,
         }
         store = Parts(out, "sample activations", identity, names, overwrite=overwrite)
-    numbers = _numbers(source.keys, not hasattr(images, "shape"))
+    numbers = _numbers(source.keys, source.array is None)
     program = _Sample(model.bare(), jnp.asarray(seed, jnp.int32), layer)
 
-    def items(part: Part, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def items(part: ImagePart, rows: np.ndarray) -> dict[str, np.ndarray]:
         return {"images": part.images[rows], "number": numbers[np.asarray(part.rows)[rows]]}
 
     with store:

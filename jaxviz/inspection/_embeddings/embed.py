@@ -14,7 +14,7 @@ from jaxviz.engine import RunOptions
 from jaxviz.image import Size
 from jaxviz.inspection._embeddings.embeddings import Embeddings
 from jaxviz.inspection._embeddings.store import Memory, Parts
-from jaxviz.inspection._examples.named_images import Images, Labels, named_images
+from jaxviz.inspection._image_source import ImageInput, Labels, image_source
 from jaxviz.inspection._stream import stream
 from jaxviz.models import Model
 from jaxviz.models._taps import activations, nodes
@@ -25,7 +25,7 @@ Pool: TypeAlias = Literal["mean", "max", "flatten", "centre"]
 @overload
 def embed(
     model: Model,
-    images: Images,
+    images: ImageInput,
     layer: str,
     *,
     pool: Pool = "mean",
@@ -39,7 +39,7 @@ def embed(
 @overload
 def embed(
     model: Model,
-    images: Images,
+    images: ImageInput,
     layer: Sequence[str],
     *,
     pool: Pool = "mean",
@@ -54,7 +54,7 @@ def embed(
 
 def embed(
     model: Model,
-    images: Images,
+    images: ImageInput,
     layer: str | Sequence[str],
     *,
     pool: Pool = "mean",
@@ -103,7 +103,7 @@ def embed(
         raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
     for name in names:
         model.resolve(name)
-    source = named_images(model, images, size, labels, out)
+    source = image_source(model, images, size, labels=labels, out=out)
     program = _Embed(model.bare(), names, pool)
     _check_shapes(model, names, source.size)
     settings = {"model": model.name, "layer": "", "pool": pool, "size": list(source.size)}

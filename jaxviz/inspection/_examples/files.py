@@ -10,18 +10,17 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
-from jaxviz._atomic import names_in, reading, write_atomically
-from jaxviz._errors import LayerError, SaveError, near_matches
+from jaxviz._atomic import reading, write_atomically
 from jaxviz._image_files import Skipped
-from jaxviz._result_files import ADVICE, failures, jsonable, versions
+from jaxviz._result_files import failures, jsonable, versions
 from jaxviz._run_folder import HINT, RunKind
-from jaxviz._types import StrPath
-from jaxviz.inspection._examples.result import TopExamples
 from jaxviz.models import ReceptiveField
+
+Score: TypeAlias = Literal["max", "mean"]
 
 FORMAT = 1
 ARRAYS, RECORD = "examples.npz", "examples.json"
@@ -30,11 +29,43 @@ _NAMES = ("scores", "indices", "positions", "counts", "low", "high")
 _ABOUT = ("layer", "shape", "image_size", "receptive_field", "score")
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A file that was looked at: its size and time, by which it is known again, and why it was skipped, if it was.
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerExamples:
+    """The arrays of one layer's `TopExamples`, which describes them, and what they mean."""
 
-    Of a folder that could not be listed there is no stamp.
+    layer: str
+    scores: np.ndarray
+    indices: np.ndarray
+    positions: np.ndarray
+    counts: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    shape: tuple[int, ...]
+    image_size: tuple[int, int]
+    receptive_field: ReceptiveField | None
+    score: Score
+
+    def with_columns(self, k: int) -> Self:
+        """Return the examples with k images per unit: the first k, or padded with empty ones."""
+        missing = max(0, k - self.scores.shape[1])
+        if not missing:
+            return replace(self, **{name: getattr(self, name)[:, :k] for name in ("scores", "indices", "positions")})
+        pad = ((0, 0), (0, missing))
+        return replace(
+            self,
+            scores=np.pad(self.scores, pad, constant_values=-np.inf),
+            indices=np.pad(self.indices, pad, constant_values=-1),
+            positions=np.pad(self.positions, (*pad, (0, 0))),
+        )
+
+
+class ReadFile(NamedTuple):
+    """A file that a run has read.
+
+    Attributes:
+        path: absolute.
+        stamp: size and time, to notice changes; empty for a missing file, None for a folder that could not be listed.
+        reason: why the file was skipped, or None for an image.
     """
 
     path: str
@@ -43,74 +74,55 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What a folder holds: the layers' examples, the settings of the run, the files in order, and whether that was all."""
+class SavedExamples:
+    """The content of a folder.
 
-    layers: dict[str, TopExamples]
+    Attributes:
+        layers: examples by layer.
+        identity: settings of the run, as JSON.
+        read_files: files in order; empty for an array.
+        image_count: number of images that the examples cover.
+        is_finished: whether these are all images.
+    """
+
+    layers: Mapping[str, LayerExamples]
     identity: Any
-    taken: Sequence[Taken]
-    seen: int  # images
-    finished: bool
+    read_files: Sequence[ReadFile]
+    image_count: int
+    is_finished: bool
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the images."""
+        return tuple(file.path for file in self.read_files if file.reason is None)
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Files that could not be read."""
+        return tuple(Skipped(Path(file.path), file.reason) for file in self.read_files if file.reason is not None)
 
 
-def load_examples(folder: StrPath) -> dict[str, TopExamples]:
-    """Read what `top_examples(..., out=folder)` or `TopExamples.save` wrote: the examples by layer.
-
-    Raises:
-        SaveError: there is nothing, it is damaged, or the run is not finished.
-    """
-    saved = read(Path(folder))
-    if saved is None:
-        raise SaveError(f"There are no top examples in '{folder}': '{ARRAYS}' is missing.")
-    if not saved.finished:
-        raise SaveError(f"The run in '{folder}' is not finished: the same call again continues it.")
-    return saved.layers
-
-
-def save_examples(layers: Mapping[str, TopExamples], folder: StrPath, *, overwrite: bool = False) -> None:
-    """Write the examples of some layers of one run, for `load_examples`.
-
-    Raises:
-        SaveError: the folder cannot be written, or holds examples already and `overwrite` is False.
-    """
-    folder, first = Path(folder), next(iter(layers.values()))
-    if not overwrite and ARRAYS in names_in(folder):
-        raise SaveError(f"The folder '{folder}' holds top examples already: {ADVICE}.")
-    taken = [Taken(path, None) for path in first.files]
-    taken += [Taken(str(file.path), None, file.reason) for file in first.skipped]
-    write(folder, Saved(dict(layers), None, taken, len(first.files), finished=True))
-
-
-def one_of(layers: Mapping[str, TopExamples], layer: str | None) -> TopExamples:
-    """Return the examples of a layer; of the only one where none is named."""
-    if layer is None and len(layers) == 1:
-        return next(iter(layers.values()))
-    if layer is None or layer not in layers:
-        raise LayerError(f"Here are the examples of {', '.join(layers)}; got {layer!r}.{near_matches(str(layer), layers)}")
-    return layers[layer]
-
-
-def write(folder: Path, saved: Saved) -> None:
+def write(folder: Path, saved: SavedExamples) -> None:
     """Write the arrays in one step; where the run is finished, the record for people before them."""
     about = {
         "format": FORMAT,
         "kind": KIND.name,
         "versions": versions(),
         "identity": saved.identity,
-        "finished": saved.finished,
-        "seen": saved.seen,
-        "taken": [[file.path, file.stamp, file.reason] for file in saved.taken],
+        "finished": saved.is_finished,
+        "seen": saved.image_count,
+        "taken": [list(file) for file in saved.read_files],
         "layers": [{name: jsonable(getattr(layer, name)) for name in _ABOUT} for layer in saved.layers.values()],
     }
     arrays = {f"{i}.{name}": getattr(layer, name) for i, layer in enumerate(saved.layers.values()) for name in _NAMES}
     words = np.array(json.dumps(about))
     with failures(folder, HINT):
-        if saved.finished:
+        if saved.is_finished:
             write_atomically(folder / RECORD, lambda file: file.writelines(_record(saved)))
         write_atomically(folder / ARRAYS, lambda file: np.savez(file, allow_pickle=False, about=words, **arrays), durable=True)
 
 
-def read(folder: Path) -> Saved | None:
+def read(folder: Path) -> SavedExamples | None:
     """Return what a folder holds, or None.
 
     Raises:
@@ -123,30 +135,13 @@ def read(folder: Path) -> Saved | None:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             arrays: dict[str, Any] = {name: file[name] for name in file if name != "about"}
-        taken = [Taken(*file) for file in about["taken"]]
-        files = tuple(file.path for file in taken if file.reason is None)
-        skipped = tuple(Skipped(Path(file.path), file.reason) for file in taken if file.reason is not None)
-        layers: dict[str, TopExamples] = {}
+        layers: dict[str, LayerExamples] = {}
         for i, words in enumerate(about["layers"]):
             words["receptive_field"] = _field(words["receptive_field"])
             words |= {name: tuple(words[name]) for name in ("shape", "image_size")}
-            own = {name: arrays[f"{i}.{name}"] for name in _NAMES}
-            layers[words["layer"]] = TopExamples(**own, **words, files=files, skipped=skipped)
-        return Saved(layers, about["identity"], taken, about["seen"], about["finished"])
-
-
-def with_columns(layer: TopExamples, k: int) -> TopExamples:
-    """Return examples with k columns: what is missing is filled up, what is too much is left away."""
-    missing = max(0, k - layer.scores.shape[1])
-    if not missing:
-        return replace(layer, **{name: getattr(layer, name)[:, :k] for name in ("scores", "indices", "positions")})
-    pad = ((0, 0), (0, missing))
-    return replace(
-        layer,
-        scores=np.pad(layer.scores, pad, constant_values=-np.inf),
-        indices=np.pad(layer.indices, pad, constant_values=-1),
-        positions=np.pad(layer.positions, (*pad, (0, 0))),
-    )
+            layers[words["layer"]] = LayerExamples(**{name: arrays[f"{i}.{name}"] for name in _NAMES}, **words)
+        read_files = [ReadFile(*entry) for entry in about["taken"]]
+        return SavedExamples(layers, about["identity"], read_files, about["seen"], about["finished"])
 
 
 def _field(words: Any) -> ReceptiveField | None:
@@ -156,17 +151,18 @@ def _field(words: Any) -> ReceptiveField | None:
     return ReceptiveField(tuple(size), tuple(stride), bool(whole), tuple(start))
 
 
-def _record(saved: Saved) -> Iterator[bytes]:
+def _record(saved: SavedExamples) -> Iterator[bytes]:
     """Yield the record for people, a unit a line."""
     head: dict[str, Any] = {"format": FORMAT, "versions": versions(), "settings": saved.identity}
-    head["skipped"] = [{"path": file.path, "reason": file.reason} for file in saved.taken if file.reason is not None]
+    head["skipped"] = [{"path": str(file.path), "reason": file.reason} for file in saved.skipped]
+    files = saved.files
     yield json.dumps(head, indent=1).removesuffix("\n}").encode() + b',\n "layers": {'
     for i, (name, layer) in enumerate(saved.layers.items()):
         yield (", " if i else "").encode() + b"\n  " + json.dumps(name).encode() + b": ["
-        for unit in range(len(layer)):
+        for unit in range(len(layer.scores)):
             rows = zip(layer.indices[unit], layer.scores[unit], layer.positions[unit], strict=True)
             images = [
-                {"image": layer.files[n] if layer.files else int(n), "score": float(score), "position": at.tolist()}
+                {"image": files[n] if files else int(n), "score": float(score), "position": at.tolist()}
                 for n, score, at in rows
                 if n >= 0
             ]

@@ -5,22 +5,22 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from jaxviz import plot
-from jaxviz._errors import ArgumentError, ImageError, UnitError
+from jaxviz._atomic import names_in
+from jaxviz._errors import ArgumentError, ImageError, SaveError, UnitError
 from jaxviz._image_files import Skipped
+from jaxviz._result_files import ADVICE
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.image import load, to_uint8
 from jaxviz.inspection._examples import histogram as _histogram
-from jaxviz.models import ReceptiveField
-
-Score: TypeAlias = Literal["max", "mean"]
+from jaxviz.inspection._examples.files import ARRAYS, LayerExamples, ReadFile, SavedExamples, read, write
 
 _NOTEBOOK = 8  # units that a notebook shows
 _TILE = 224  # pixels of a crop's height in a picture at most
@@ -30,7 +30,7 @@ _PAPER = 232  # the light grey, of 255, beyond an image's border
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TopExamples:
+class TopExamples(LayerExamples):
     """The k images that move each of a layer's U units most, and how much all images moved it.
 
     Attributes:
@@ -49,19 +49,8 @@ class TopExamples:
         images: the array (N, H, W, C) they came from; it is not saved.
     """
 
-    layer: str
-    scores: np.ndarray
-    indices: np.ndarray
-    positions: np.ndarray
-    counts: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
     files: tuple[str, ...]
     skipped: tuple[Skipped, ...]
-    shape: tuple[int, ...]
-    image_size: tuple[int, int]
-    receptive_field: ReceptiveField | None
-    score: Score = "max"
     images: ArrayLike | None = None
 
     def __len__(self) -> int:
@@ -129,69 +118,56 @@ class TopExamples:
         extent: int | None = None,
         tile: int | None = None,
         dark: bool = False,
-    ) -> Image.Image:
-        """Return rows of units with the crops of their k images, strongest first, and the scores below.
+    ) -> np.ndarray:
+        """Draw a row of crops for each unit, strongest image first, with the scores below.
 
-        Where a crop is the whole image, a frame shows the strongest position: around the middle of its field, as large as
-        the step from one position to the next.
+        If a crop is the whole image, a frame marks the strongest position: the cell of the map, centered on its receptive
+        field.
 
         Args:
-            units: one, some, or None for all.
+            units: one or several units; all by default.
             extent: see `crops`.
-            tile: height of a crop in the picture, in pixels.
-            dark: white on black instead of black on white.
+            tile: height of a crop in pixels.
+            dark: white on black.
+
+        Returns:
+            uint8 (height, width, 3).
 
         Raises:
-            As `crops`.
+            UnitError, ImageError: see `crops`.
         """
         chosen = self._units(units)
-        return Image.fromarray(
-            plot.table(
-                self._pictures(chosen, extent, mark=True, most=tile or _TILE),
-                columns=[str(i + 1) for i in range(self.scores.shape[1])],
-                rows=[f"{self.layer}:{unit}" for unit in chosen],
-                captions=[[f"{score:.3g}" for score in self.scores[unit]] for unit in chosen],
-                tile=tile,
-                dark=dark,
-            )
+        return plot.table(
+            self._pictures(chosen, extent, mark=True, most=tile or _TILE),
+            columns=[str(i + 1) for i in range(self.scores.shape[1])],
+            rows=[f"{self.layer}:{unit}" for unit in chosen],
+            captions=[[f"{score:.3g}" for score in self.scores[unit]] for unit in chosen],
+            tile=tile,
+            dark=dark,
         )
 
-    def contact_sheet(self, *, extent: int | None = None, tile: int | None = None, dark: bool = False) -> Image.Image:
-        """Return the crops of all units on one page, each unit's beside each other, with its number and highest score."""
+    def contact_sheet(self, *, extent: int | None = None, tile: int | None = None, dark: bool = False) -> np.ndarray:
+        """Draw the crops of all units on one page, with unit numbers and highest scores; uint8 (height, width, 3)."""
         names = [str(unit) for unit in range(len(self))]
         notes = [f"{scores[0]:.3g}" for scores in self.scores]
         if tile is None:
             tile = max(16, min(112, math.isqrt(int(_SHEET / max(1, self.scores.size)))))
-        heading = f"{self.layer}: the {self.scores.shape[1]} of {int(self.counts[0].sum())} images that move each unit most"
+        heading = f"{self.layer}: {self.scores.shape[1]} top-activating images of {int(self.counts[0].sum())} for each unit"
         section = plot.Section(heading, self._pictures(None, extent, mark=tile >= _MARKED, most=tile), names, notes)
-        return Image.fromarray(plot.contact_sheet([section], tile=tile, dark=dark))
+        return plot.contact_sheet([section], tile=tile, dark=dark)
 
-    def save(self, folder: StrPath, *, overwrite: bool = False) -> None:
-        """Write `examples.npz` (arrays), which `load` reads back, and `examples.json` (for people).
-
-        Raises:
-            SaveError: the folder cannot be written, or holds examples already and `overwrite` is False.
-        """
-        from jaxviz.inspection._examples.files import save_examples
-
-        save_examples({self.layer: self}, folder, overwrite=overwrite)
-
-    @classmethod
-    def load(cls, folder: StrPath, layer: str | None = None) -> TopExamples:
-        """Read what `save`, or `top_examples(..., out=folder)`, wrote; `layer` says which, where there are several.
+    def save(self, folder: StrPath, *, overwrite: bool = False) -> Path:
+        """Write `examples.npz` (arrays), which `load_examples` reads, and `examples.json` (for people); return the folder.
 
         Raises:
-            SaveError: there is nothing, or it is damaged.
-            LayerError: a layer that it is not about.
+            SaveError: the folder cannot be written, or holds examples and `overwrite` is False.
         """
-        from jaxviz.inspection._examples.files import load_examples, one_of
-
-        return one_of(load_examples(folder), layer)
+        return save_examples({self.layer: self}, folder, overwrite=overwrite)
 
     def _repr_png_(self) -> bytes | None:
         buffer = io.BytesIO()
         try:
-            self.picture(range(min(len(self), _NOTEBOOK)), tile=96).save(buffer, "PNG")
+            Image.fromarray(self.picture(range(min(len(self), _NOTEBOOK)), tile=96)).save(buffer, "PNG")
         except ImageError:  # the photographs are no longer there
             return None
         return buffer.getvalue()
@@ -255,6 +231,43 @@ class TopExamples:
                 "These examples came from an array, which is not saved: dataclasses.replace(examples, images=array) gives it."
             )
         return np.asarray(self.images[index], np.float32)
+
+
+def from_saved(saved: SavedExamples, images: ArrayLike | None = None) -> dict[str, TopExamples]:
+    """Return the examples by layer."""
+    files, skipped = saved.files, saved.skipped
+    return {
+        name: TopExamples(**vars(layer), files=files, skipped=skipped, images=images) for name, layer in saved.layers.items()
+    }
+
+
+def load_examples(folder: StrPath) -> dict[str, TopExamples]:
+    """Read the examples by layer that `top_examples(..., out=folder)`, `save_examples` or `TopExamples.save` wrote.
+
+    Raises:
+        SaveError: the folder holds no examples, damaged ones, or a run that is not finished.
+    """
+    saved = read(Path(folder))
+    if saved is None:
+        raise SaveError(f"There are no top examples in '{folder}': '{ARRAYS}' is missing.")
+    if not saved.is_finished:
+        raise SaveError(f"The run in '{folder}' is not finished: the same call again continues it.")
+    return from_saved(saved)
+
+
+def save_examples(layers: Mapping[str, TopExamples], folder: StrPath, *, overwrite: bool = False) -> Path:
+    """Write the examples of some layers of one run, for `load_examples`; return the folder.
+
+    Raises:
+        SaveError: the folder cannot be written, or holds examples and `overwrite` is False.
+    """
+    folder, first = Path(folder), next(iter(layers.values()))
+    if not overwrite and ARRAYS in names_in(folder):
+        raise SaveError(f"The folder '{folder}' holds top examples already: {ADVICE}.")
+    read_files = [ReadFile(path, None) for path in first.files]
+    read_files += [ReadFile(str(skipped.path), None, skipped.reason) for skipped in first.skipped]
+    write(folder, SavedExamples(layers, None, read_files, len(first.files), is_finished=True))
+    return folder
 
 
 def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:

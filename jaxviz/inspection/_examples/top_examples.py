@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self, Unpack, get_args
 
 import jax
@@ -16,18 +15,18 @@ import numpy as np
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, SaveError
 from jaxviz._fingerprint import model_digests
-from jaxviz._image_files import Skipped
 from jaxviz._pytree import pytree
 from jaxviz._result_files import ADVICE
 from jaxviz._run_folder import RunFolder
-from jaxviz._types import Array, ArrayLike, StrPath
+from jaxviz._types import Array, StrPath
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.image import Size
 from jaxviz.inspection._examples import histogram as _histogram
-from jaxviz.inspection._examples.files import ARRAYS, KIND, RECORD, Saved, Taken, read, with_columns, write
-from jaxviz.inspection._examples.image_source import Files, Images
-from jaxviz.inspection._examples.result import Score, TopExamples
+from jaxviz.inspection._examples.files import ARRAYS, KIND, RECORD, LayerExamples, SavedExamples, Score, read, write
+from jaxviz.inspection._examples.progress import ReadingProgress
+from jaxviz.inspection._examples.result import TopExamples, from_saved
+from jaxviz.inspection._image_source import ImageInput, image_source
 from jaxviz.models import Layer, Model, activations
 
 BATCH = 64  # images that are read at a time, unless more fit on the devices at once
@@ -36,7 +35,7 @@ PAUSE = 5.0  # seconds at least from one writing of the state to the next
 
 def top_examples(
     model: Model,
-    images: StrPath | Sequence[StrPath] | ArrayLike,
+    images: ImageInput,
     layers: str | Sequence[str],
     *,
     k: int = 9,
@@ -86,9 +85,9 @@ def top_examples(
         raise ArgumentError(f"batch must be at least 1; got {batch!r}.")
     if score not in get_args(Score):
         raise ArgumentError(f"A score is {', '.join(map(repr, get_args(Score)))}; got {score!r}.")
-    array = isinstance(images, np.ndarray | jax.Array)
-    source = Images(model, images, size) if array else Files(model, images, size, out)
-    table = model.layers(source.size)
+    reading = ReadingProgress(image_source(model, images, size, out=out))
+    image_size = reading.source.size
+    table = model.layers(image_size)
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
     found = {name: _checked(name, table[name]) for name in names}
     if not found:
@@ -96,37 +95,39 @@ def top_examples(
     progress = run.get("progress")
     options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
     program = _Strongest(model.bare(), tuple(found), tuple(layer.channels for layer in found.values()), int(k), score == "mean")
-    settings = _settings(model, found, int(k), score, source, run) if out is not None else {}
+    settings = _settings(model, found, int(k), score, reading, run) if out is not None else {}
     with _Kept(out, settings, overwrite) as kept:
-        fold = engine.Fold(program, kept.resume(source, int(k)), **options)
-        clock = Clock(source.total, 1, 1, progress)
+        fold = engine.Fold(program, kept.resume(reading, int(k)), **options)
+        clock = Clock(reading.total, 1, 1, progress)
 
-        def now(finished: bool = False) -> Saved:
+        def snapshot(is_finished: bool = False) -> SavedExamples:
             state = fold.state()
-            seen = int(state.seen)
-            layers = _by_layer(state, found, score, source, source.taken(seen))
-            return Saved(layers, kept.identity, source.taken(seen), seen, finished)
+            layers = _by_layer(state, found, score, image_size)
+            count = int(state.seen)
+            return SavedExamples(layers, kept.identity, reading.files(count), count, is_finished)
 
         size_of_part = batch or max(BATCH, fold.chunk)
         size_of_part = -(-size_of_part // fold.chunk) * fold.chunk if size_of_part > fold.chunk else size_of_part
+        skipped = list(reading.source.skipped)
         try:
-            for part in source.parts(size_of_part):
-                first, number = source.looked_at, source.number
-                source.note(part)  # before they are added: of those that are not, nothing is kept
+            for part in reading.parts(size_of_part):
+                first, number = reading.position, reading.image_count
+                reading.advance(part)  # before the fold, which may fail: `files` leaves out what the state does not cover
+                skipped += part.skipped
                 if len(part.images):
                     fold.add(part.images, number)
-                clock.tick(first, source.looked_at - first, source.total - source.looked_at, 1)
+                clock.tick(first, reading.position - first, reading.total - reading.position, 1)
                 if kept.is_due():
-                    kept.write(now)
+                    kept.write(snapshot)
         except BaseException:
-            with suppress(Exception):  # the first error is raised
-                kept.write(now)
+            with suppress(Exception):  # the first error is the one to report
+                kept.write(snapshot)
             raise
-        if not source.number:
-            raise source.nothing()
-        saved = now(finished=True)
+        if not reading.image_count:
+            raise reading.source.no_image_error(skipped)
+        saved = snapshot(is_finished=True)
         kept.write(lambda: saved)
-    return {name: source.attached(layer) for name, layer in saved.layers.items()}
+    return from_saved(saved, reading.source.array)
 
 
 class _Kept:
@@ -149,8 +150,8 @@ class _Kept:
     def identity(self) -> dict[str, Any] | None:
         return None if self._run is None else self._run.identity
 
-    def resume(self, source: Files | Images, k: int) -> _State | None:
-        """Return the state of the run that the folder holds, and let the source continue from there.
+    def resume(self, reading: ReadingProgress, k: int) -> _State | None:
+        """Return the state of the run that the folder holds, and continue the reading from there.
 
         Raises:
             SaveError: the run saw other files, or there is work left and the folder cannot be written.
@@ -159,18 +160,18 @@ class _Kept:
         if self._run is not None and (saved := read(self._run.path)) is not None:
             if saved.identity != self._run.identity:
                 raise SaveError(f"The folder '{self._run.path}' holds other top examples: {ADVICE}.")
-            source.resume(saved.taken, saved.seen, self._run.path)
-            state = _joined([with_columns(layer, k) for layer in saved.layers.values()], saved.seen)
-        if self._run is not None and source.looked_at < source.total:
+            reading.resume(saved.read_files, saved.image_count, self._run.path)
+            state = _joined([layer.with_columns(k) for layer in saved.layers.values()], saved.image_count)
+        if self._run is not None and reading.position < reading.total:
             self._run.require_writable()
         return state
 
     def is_due(self) -> bool:
         return self._run is not None and time.monotonic() - self._last >= PAUSE
 
-    def write(self, saved: Callable[[], Saved]) -> None:
+    def write(self, saved: Callable[[], SavedExamples]) -> None:
         """Write what there is by now, if there is anything."""
-        if self._run is not None and self._run.is_writable and (state := saved()).seen:
+        if self._run is not None and self._run.is_writable and (state := saved()).image_count:
             write(self._run.path, state)
             self._last = time.monotonic()
 
@@ -182,33 +183,32 @@ def _checked(name: str, layer: Layer) -> Layer:
 
 
 def _settings(
-    model: Model, layers: Mapping[str, Layer], k: int, score: Score, source: Files | Images, run: RunOptions
+    model: Model, layers: Mapping[str, Layer], k: int, score: Score, reading: ReadingProgress, run: RunOptions
 ) -> dict[str, Any]:
-    """Return all that decides what comes out, but for the files."""
+    """Return everything that determines the result, except for the files."""
     return {
         **model_digests(model),
         "layers": {name: layer.name for name, layer in layers.items()},
         "k": k,
         "score": score,
-        "size": source.size,
+        "size": reading.source.size,
         "precision": run.get("precision", "highest"),
-        **source.settings,
+        **reading.settings(),
     }
 
 
 def _by_layer(
-    state: _State, layers: dict[str, Layer], score: Score, source: Files | Images, taken: Sequence[Taken]
-) -> dict[str, TopExamples]:
-    """Return each layer's rows of the state, with as many columns as there are images."""
-    files = tuple(one.path for one in taken if one.reason is None)
-    skipped = tuple(Skipped(Path(one.path), one.reason) for one in taken if one.reason is not None)
-    found, first = {}, 0
+    state: _State, layers: Mapping[str, Layer], score: Score, image_size: tuple[int, int]
+) -> dict[str, LayerExamples]:
+    """Return each layer's rows of the state, with at most as many columns as there are images."""
+    examples: dict[str, LayerExamples] = {}
+    first = 0
     for name, layer in layers.items():
         rows = slice(first, first := first + layer.channels)
         shape = layer.shape[:-1]
         counts, low, high = (part[rows] for part in state.histogram)
         positions = np.stack(np.divmod(state.places[rows], shape[1] if shape else 1), -1).astype(np.int32)
-        made = TopExamples(
+        examples[name] = LayerExamples(
             layer=name,
             scores=state.scores[rows],
             indices=state.indices[rows],
@@ -216,18 +216,15 @@ def _by_layer(
             counts=counts,
             low=low,
             high=high,
-            files=files,
-            skipped=skipped,
             shape=shape,
-            image_size=source.size,
+            image_size=image_size,
             receptive_field=layer.receptive_field if shape else None,
             score=score,
-        )
-        found[name] = with_columns(made, min(state.scores.shape[1], int(state.seen)))
-    return found
+        ).with_columns(min(state.scores.shape[1], int(state.seen)))
+    return examples
 
 
-def _joined(layers: Sequence[TopExamples], seen: int) -> _State:
+def _joined(layers: Sequence[LayerExamples], seen: int) -> _State:
     """Return the state that `_by_layer` was given."""
     width = [layer.shape[1] if layer.shape else 1 for layer in layers]
     places = [layer.positions @ np.array([w, 1], np.int32) for layer, w in zip(layers, width, strict=True)]
