@@ -48,7 +48,7 @@ class Result:
     Attributes:
         images: float32 (K, S, H, W, C) in [0, 1]; always five axes. Of a result on disk they are read when looked at.
         scores: float32 (K, S), the objective on the finished, untransformed image.
-        history: float32 (K, S, steps), what was optimised, at every step.
+        history: float32 (K, S, steps), what was optimized, at every step.
         labels: K names, such as `"layer3:7"` or `"logit:golf ball"`.
         settings: How it was made; anything JSON can hold.
         diagnosis: (K, S) words: `"ok"`, `"no gradient"`, `"no rise"` or `"not finite"`.
@@ -112,7 +112,7 @@ class Result:
         else:
             rows = [range(len(self))[int(i)] for i in np.atleast_1d(np.asarray(key))]
         labels = tuple(self.labels[i] for i in rows)
-        # Neighbours are a view: images that are on disk stay there.
+        # Neighbors are a view: images that are on disk stay there.
         near = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
         at = slice(rows[0], rows[0] + len(rows)) if near else rows
         arrays = {name: getattr(self, name)[at] for name in ARRAY_NAMES}
@@ -126,7 +126,7 @@ class Result:
     def contact_sheet(self, *, columns: int | None = None, tile: int | None = None, dark: bool = False) -> Image.Image:
         """Return all units on one page, by layer, with their names and scores (the mean over the samples).
 
-        Args as in `jaxviz.plot.contact_sheet`. More than three channels cannot be shown as colours: ArgumentError.
+        Args as in `jaxviz.plot.contact_sheet`. More than three channels cannot be shown as colors: ArgumentError.
         """
         if not len(self):
             raise ArgumentError("This result has no units to show.")
@@ -149,7 +149,7 @@ class Result:
 
         The PNGs are named from the labels, as `layer3-0007-0.png` for sample 0 of `layer3:7`, with characters that are
         safe on every file system; `result.json` says which is which. Each file appears in one step, the arrays last.
-        Images that are neither grey nor RGB, with or without opacity, have no PNGs and no sheet.
+        Images that are neither gray nor RGB, with or without opacity, have no PNGs and no sheet.
 
         Args:
             folder: Made where it is missing.

@@ -45,11 +45,11 @@ def deepdream(
     Gradient ascent on the mean square of layers' activations, starting from the photo at a small size. At the next octave,
     what was added is enlarged and laid on the photo of that size, so that its own detail comes back. At each step the image is
     rolled by a random distance (and its gradient rolled back); the gradient is smoothed by the mean of three Gaussians (sigma
-    / 2, sigma and 2 sigma), and standardised: each colour to mean 0, so that no cast grows, and all together to standard
+    / 2, sigma and 2 sigma), and standardized: each color to mean 0, so that no cast grows, and all together to standard
     deviation 1, so that the learning rate is in units of [0, 1] whatever the layer.
 
     Others let sigma grow over the steps of an octave, and move further at each. On the bundled network a constant 0.5 reached
-    higher scores and kept the photo's shapes; 0.02 a step instead of 0.006 saturated the colours.
+    higher scores and kept the photo's shapes; 0.02 a step instead of 0.006 saturated the colors.
 
     Args:
         model: the network.
@@ -102,7 +102,7 @@ def deepdream(
 
 
 def dream_ascent(learning_rate: float | ArrayLike, *, smoothing: float) -> optax.GradientTransformation:
-    """Return the optimiser of `deepdream`: steps of the smoothed, standardised gradient, (H, W, C)."""
+    """Return the optimizer of `deepdream`: steps of the smoothed, standardized gradient, (H, W, C)."""
 
     def update(gradient: Array, params: Array | None = None) -> Array:
         smooth = sum((gaussian_blur(gradient, smoothing * factor) for factor in (0.5, 1, 2)), jnp.zeros_like(gradient))

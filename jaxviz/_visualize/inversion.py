@@ -67,7 +67,7 @@ def invert(
 ) -> Inversion:
     """Reconstruct images from what layers keep of them (Mahendran and Vedaldi 2015): what comes back is what the layer knows.
 
-    For each layer and image, an image x that minimises `|phi(x) - phi(photo)|^2 / |phi(photo)|^2`, with phi the layer's
+    For each layer and image, an image x that minimizes `|phi(x) - phi(photo)|^2 / |phi(photo)|^2`, with phi the layer's
     activations, plus total variation. The paper's third term, a norm that holds pixels within their range, is not needed:
     images are in [0, 1] by construction. All images of a layer are one batch, and each layer one program.
 
@@ -82,7 +82,7 @@ def invert(
         param: as in `visualize`, but plain pixels unless given: from early layers they come nearer to the photo.
         transforms: none unless given. With some, the photo is seen through the same ones at each step.
         regularizers: as in `visualize`; None for a total variation of 0.1 a pixel.
-        learning_rate: of the optimiser, Adam unless `optimizer` is given.
+        learning_rate: of the optimizer, Adam unless `optimizer` is given.
         steps: of gradient descent.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
@@ -147,7 +147,7 @@ def caricature(
 ) -> Result:
     """Exaggerate what layers see in images: large activations that point the way the photo's do, as Lucid's caricatures.
 
-    Maximises `phi(x) . phi(photo) * max(0.1, cosine) ** cossim_power`, with both seen through the same random transforms; see
+    Maximizes `phi(x) . phi(photo) * max(0.1, cosine) ** cossim_power`, with both seen through the same random transforms; see
     `jaxviz.objectives.match`.
 
     Args:
@@ -192,7 +192,7 @@ def accentuate(
 ) -> Result:
     """Bring out in images what an objective responds to: gradient ascent that starts from the photo and stays near it.
 
-    Maximises `objective - penalty * d`, with d the mean squared difference to the photo's pixels or, given `layer`, the
+    Maximizes `objective - penalty * d`, with d the mean squared difference to the photo's pixels or, given `layer`, the
     relative squared difference of that layer's activations (`jaxviz.objectives.near` and `match_image`); both images are seen
     through the same random transforms.
 

@@ -76,14 +76,14 @@ def visualize(
             one layer is named `"output"`.
         objective: an objective (`jv.channel("layer3", range(256))`), a string (`"layer4:3,9,20-31"`, `"logit:golf ball"`), a
             function `(activations, images) -> (S,)`, or a list of these, each a program of its own.
-        param: how an image is parameterised: `jv.param.fourier()`, `jv.param.pixel()`, ...
+        param: how an image is parameterized: `jv.param.fourier()`, `jv.param.pixel()`, ...
         transforms: drawn anew for every image and step; None for `jv.transforms.standard()`, `()` for none. Images with opacity
             (`jv.param.alpha()`) are laid on a random background first, unless a `composite` is among them.
         regularizers: subtracted from the objective; they see the untransformed image.
         optimizer: a factory `learning_rate -> optax.GradientTransformation`, such as `optax.adam`, `optax.sgd` or a
             `functools.partial` of one. The learning rate is data, so another one does not recompile.
         learning_rate: passed to the factory. None for what was found best for networks like this one: 0.02 without batch
-            normalisation (VGG), 0.01 with it (VGG-BN, ResNet), and for those that do not use `ops`.
+            normalization (VGG), 0.01 with it (VGG-BN, ResNet), and for those that do not use `ops`.
         steps: of gradient ascent.
         size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
         samples: images per unit, each from its own random start.
@@ -100,7 +100,7 @@ def visualize(
             `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
         seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
         start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one a unit; resized to `size`. None for the
-            parameterisation's own random start. All samples of a unit start alike, and differ by their transforms.
+            parameterization's own random start. All samples of a unit start alike, and differ by their transforms.
         mesh: the devices to use, any shape; None for all.
         chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
         precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every

@@ -1,4 +1,4 @@
-"""What to maximise: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
+"""What to maximize: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
 
 An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit
 never recompiles. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 pieces of work, one image

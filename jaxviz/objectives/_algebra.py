@@ -1,4 +1,4 @@
-"""The algebra of objectives: the base class, sums, multiples and products, and the split into per-unit and shared leaves."""
+"""The algebra of objectives: the base class, sums, multiples, products, and the split into per-unit and shared leaves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, dataclass_transform
+from typing import Any, TypeAlias, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
 
 Activations: TypeAlias = Mapping[str, Array]
+T = TypeVar("T")
 
 
 def reference_name(layer: str = "") -> str:
@@ -36,22 +37,23 @@ def static(default: Any = dataclasses.MISSING) -> Any:
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(leaf, static, field))
-def pytree(cls):
+def pytree(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass and a JAX pytree: fields are leaves unless `static()`."""
     return register(dataclass(frozen=True, eq=False)(cls))
 
 
 class Objective:
-    """Base of all objectives: arithmetic, and what the engine asks of a term.
+    """Base of all objectives: arithmetic, and the methods that the engine calls.
 
-    Sums, differences, negation, multiples and products of objectives are objectives:
+    Sums, differences, negation, multiples and products of objectives are objectives.
 
-    >>> objective = channel("layer3", 7) - 0.5 * channel("layer3", 9)
+    >>> contrast = jv.channel("layer3", 7) - 0.5 * jv.channel("layer3", 9)
     """
 
     __array_ufunc__ = None  # numpy scalars and arrays defer to __rmul__
 
     def __call__(self, acts: Activations, images: Array) -> Array:
+        """Return the score of each of S images, float32 (S,)."""
         raise NotImplementedError
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
@@ -61,7 +63,7 @@ class Objective:
         return bound
 
     def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
-        """Return the objective, bound for images of `size`, for the same images resized to `other`: positions move along."""
+        """Return the objective, bound for images of `size`, for the same images resized to `other`; positions are scaled."""
         return _map_terms(self, lambda term: term.at_size(model, size, other))
 
     def layers(self) -> tuple[str, ...]:
@@ -69,17 +71,18 @@ class Objective:
         return tuple(dict.fromkeys(name for term in _terms(self) for name in term.layers()))
 
     def units(self) -> tuple[str, np.ndarray] | None:
-        """Return the layer and the unit indices (K,) of one term, or None where it has none."""
+        """Return the layer and the unit indices (K,) of one term, or None if it has no units."""
         return None
 
     def ids(self, model: Model) -> np.ndarray | None:
-        """Return what the random keys are folded with, uint32 (K, n): crc32 of the layer's node, and the unit.
+        """Return the numbers that are folded into the random keys, uint32 (K, n): crc32 of the layer's node, and the unit.
 
-        Of a sum, those of the term with most units. (1, 0) leaves the seed and the sample alone; None says nothing.
+        A sum has the ids of its term with the most units. Ids of shape (1, 0) leave only the seed and the sample; None means
+        no ids.
         """
         if terms := _terms(self):
-            found = [ids for term in terms if (ids := term.ids(model)) is not None]
-            return max(found, key=lambda ids: ids.shape) if found else None
+            all_ids = [ids for term in terms if (ids := term.ids(model)) is not None]
+            return max(all_ids, key=lambda ids: ids.shape) if all_ids else None
         named = self.units()
         if named is None:
             return None
@@ -89,13 +92,13 @@ class Objective:
     def reference(self) -> Array | None:
         """Return the image (H, W, C) in [0, 1] that one unit is compared with, or None.
 
-        The engine shows it to the network as it shows the samples, through the same random transforms, and adds its activations
-        to those of the samples, under `reference_name(layer)`, and what was shown under `reference_name()`.
+        The engine runs the network on it through the samples' random transforms. `activations` then holds its activations
+        under `reference_name(layer)`, and the transformed image itself under `reference_name()`.
         """
         return next((image for term in _terms(self) if (image := term.reference()) is not None), None)
 
     def labels(self, model: Model) -> tuple[str, ...]:
-        """Return a name per piece of work, such as `layer3:7` or `logit:golf ball`."""
+        """Return a name for each unit of work, such as `layer3:7` or `logit:golf ball`."""
         named = [labels for term in _terms(self) if (labels := term.labels(model))]
         return max(named, key=len) if named else ()
 
@@ -135,7 +138,7 @@ class Sum(Objective):
 
 @pytree
 class Scaled(Objective):
-    """A term times a weight, which is data: another weight does not recompile."""
+    """A term times a weight. The weight is data: another weight does not recompile."""
 
     weight: ArrayLike = leaf()
     term: Objective
@@ -160,15 +163,26 @@ class Product(Objective):
         return self.left(acts, images) * self.right(acts, images)
 
 
+def checked_objective(value: object, what: str) -> Objective:
+    """Return `value`; raise an ArgumentError unless it is an objective."""
+    if not isinstance(value, Objective):
+        raise ArgumentError(f"Expected {what}, such as channel('layer3', 7), got {value!r}.")
+    return value
+
+
 def check_one_reference(objective: Objective) -> None:
-    """Raise an ArgumentError where terms have different reference images: the network is shown only one a unit."""
+    """Raise an ArgumentError if terms have different reference images: there is only one for each unit."""
     images = [image for term in _terms(objective) if (image := term.reference()) is not None]
     if any(not np.array_equal(images[0], image) for image in images[1:]):
         raise ArgumentError("The terms of an objective compare with different images; give all of them the same.")
 
 
 def count(objective: Objective) -> int:
-    """Return the number of pieces of work; an error where the terms of a sum disagree."""
+    """Return the number of units of work.
+
+    Raises:
+        ArgumentError: the terms of a sum have different numbers of units.
+    """
     sizes = {len(value) for value, batched in _leaves(objective) if batched}
     if len(sizes - {1}) > 1:
         raise ArgumentError(f"The terms of an objective have different numbers of units: {sorted(sizes)}; give each K or one.")
@@ -176,23 +190,23 @@ def count(objective: Objective) -> int:
 
 
 def partition(objective: Objective) -> tuple[Objective, Objective]:
-    """Split into two pytrees of the same form: the leaves with an entry per unit, and the rest; the other's are None.
+    """Split into two pytrees of the same form: the leaves with one entry per unit, and the shared leaves; the rest is None.
 
-    Where there are more units, a leaf with one entry is shared by all of them.
+    If there are several units, a leaf with one entry is shared by all of them.
     """
     units, form = count(objective), jax.tree.structure(objective)
     each: list[Any] = []
-    rest: list[Any] = []
+    shared: list[Any] = []
     for value, batched in _leaves(objective):
         own = batched and len(value) == units
         each.append(value if own else None)
-        rest.append(None if own else value[0] if batched else value)
-    return form.unflatten(each), form.unflatten(rest)
+        shared.append(None if own else value[0] if batched else value)
+    return form.unflatten(each), form.unflatten(shared)
 
 
-def combine(each: Objective, rest: Objective) -> Objective:
+def combine(each: Objective, shared: Objective) -> Objective:
     """Undo `partition`."""
-    return jax.tree.map(lambda a, b: b if a is None else a, each, rest, is_leaf=lambda x: x is None)
+    return jax.tree.map(lambda a, b: b if a is None else a, each, shared, is_leaf=lambda x: x is None)
 
 
 def _children(objective: Objective) -> list[tuple[str, Any]]:
@@ -218,18 +232,20 @@ def _map_terms(objective: Objective, change: Callable[[Objective], Objective]) -
 
 def _leaves(objective: Objective) -> list[tuple[Any, bool]]:
     """Return every array leaf in the pytree's order, and whether it has one entry per unit."""
-    found: list[tuple[Any, bool]] = []
+    leaves: list[tuple[Any, bool]] = []
     for f in dataclasses.fields(objective):  # type: ignore[arg-type]
         value = getattr(objective, f.name)
         if f.metadata.get("static") or value is None:
             continue
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, Objective):
-                found += _leaves(part)
+                leaves += _leaves(part)
             else:
                 rank, ndim = f.metadata.get("rank", 0), np.ndim(part)
                 if ndim not in (rank, rank + 1):
                     shape = np.shape(part)
-                    raise ArgumentError(f"{type(objective).__name__}.{f.name} has {rank} axes a unit; got shape {shape}.")
-                found.append((part, ndim == rank + 1))
-    return found
+                    raise ArgumentError(
+                        f"{type(objective).__name__}.{f.name} has {rank} axes for each unit; got shape {shape}."
+                    )
+                leaves.append((part, ndim == rank + 1))
+    return leaves

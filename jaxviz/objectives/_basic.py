@@ -1,4 +1,4 @@
-"""The objectives themselves: channel, neuron, layer, logit, and any function of the activations."""
+"""The basic objectives: channel, neuron, layer, logit, and any function of the activations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Units: TypeAlias = int | str | Iterable[int] | Iterable[str] | ArrayLike | None
 
 @pytree
 class LayerObjective(Objective):
-    """Base of the objectives that read one layer; as it stands, one piece of work without units of its own."""
+    """Base of the objectives that read one layer."""
 
     layer: str = static()
 
@@ -83,7 +83,7 @@ class Neuron(LayerObjective):
             return tuple(f"{self.layer}:{i} neuron" for i in np.atleast_1d(np.asarray(self.index)))
         parts = [np.asarray(-1 if p is None else p) for p in (self.index, self.y, self.x)]
         rows = np.stack([np.atleast_1d(p) for p in np.broadcast_arrays(*parts)], axis=1)
-        return tuple(f"{self.layer}:{i} at y {'centre' if y < 0 else y}, x {'centre' if x < 0 else x}" for i, y, x in rows)
+        return tuple(f"{self.layer}:{i} at y {'center' if y < 0 else y}, x {'center' if x < 0 else x}" for i, y, x in rows)
 
 
 @pytree
@@ -118,8 +118,8 @@ class Logit(Objective):
             raise ArgumentError(f"A logit needs an output of shape (N, classes); this network's is (N, {shape}).")
         index = self.index
         if self.names is not None:
-            found = [model.class_index(name) for name in self.names]
-            index = np.asarray(found if len(found) > 1 else found[0])
+            indices = [model.class_index(name) for name in self.names]
+            index = np.asarray(indices if len(indices) > 1 else indices[0])
         return Logit(_check_units(index, shape[0], "output"))
 
     def layers(self) -> tuple[str, ...]:
@@ -172,33 +172,64 @@ class Function(Objective):
 
 
 def channel(layer: str, index: Units = None) -> Objective:
-    """Maximise the mean activation of channels over all positions of a layer.
+    """Maximize the mean activation of channels over all positions of a layer.
 
     Args:
         layer: a node or module name, as in `model.layers()`.
-        index: one channel, several (`range(256)`, one piece of work each), or None for all of the layer.
+        index: one channel; several, such as `range(256)`, a unit of work each; or None for all channels of the layer.
 
-    >>> jaxviz.visualize(model, channel("layer3", range(256)))
+    Raises:
+        ArgumentError: not integers.
+        LayerError, UnitError: when run, a layer or a channel that the network does not have.
+
+    >>> jv.visualize(model, jv.channel("layer3", range(2)), steps=1, size=32).labels
+    ('layer3:0', 'layer3:1')
     """
     return Channel(layer, _index_array(index))
 
 
 def neuron(layer: str, index: Units = None, *, y: Units = None, x: Units = None) -> Objective:
-    """Maximise channels at one position of a layer: row `y`, column `x`, the centre (`h // 2`, `w // 2`) where not given."""
+    """Maximize channels at one position of a layer: row `y` and column `x`, by default the center (`h // 2`, `w // 2`).
+
+    Args:
+        layer: a node or module name, one with positions.
+        index: as for `channel`.
+        y, x: one position, or one for each unit; traced.
+
+    Raises:
+        ArgumentError, LayerError, UnitError: as for `channel`; also a position outside the layer.
+
+    >>> jv.visualize(model, jv.neuron("layer3", 7, y=0), steps=1, size=32).labels
+    ('layer3:7 at y 0, x center',)
+    """
     return Neuron(layer, _index_array(index), *(None if p is None else _index_array(p) for p in (y, x)))
 
 
 def layer(name: str, reduce: str = "mean") -> Objective:
-    """Maximise a whole layer: the `"mean"`, the mean `"square"` (DeepDream), or the L2 `"norm"` of its activations."""
+    """Maximize a whole layer: the `"mean"`, the mean `"square"` (DeepDream), or the L2 `"norm"` of its activations.
+
+    Raises:
+        ArgumentError: another `reduce`.
+
+    >>> jv.visualize(model, jv.layer("layer3", "square"), steps=1, size=32).labels
+    ('layer3 square',)
+    """
     if reduce not in ("mean", "square", "norm"):
         raise ArgumentError(f"reduce is 'mean', 'square' or 'norm', not {reduce!r}.")
     return Layer(name, reduce)
 
 
 def logit(index: Units = None) -> Objective:
-    """Maximise class scores before the softmax, by index or by class name; None for all classes.
+    """Maximize class scores before the softmax.
 
-    >>> jaxviz.visualize(model, logit(["golf ball", "church"]))
+    Args:
+        index: a class or several, by number or by name; None for all classes.
+
+    Raises:
+        ArgumentError, UnitError: when run, a class that the network does not have.
+
+    >>> jv.visualize(model, jv.logit(["golf ball", "church"]), steps=1, size=32).labels
+    ('logit:golf ball', 'logit:church')
     """
     names = (index,) if isinstance(index, str) else tuple(index) if isinstance(index, Sequence) else ()
     if names and all(isinstance(name, str) for name in names):
@@ -207,19 +238,29 @@ def logit(index: Units = None) -> Objective:
 
 
 def from_function(fn: Callable[[Activations, Array], Array]) -> Objective:
-    """Maximise any JAX function `(activations, images) -> (S,)`; the layers it reads are found by tracing it.
+    """Maximize any JAX function `(activations, images) -> (S,)`.
 
-    Define it once at module level: a new function object is a new program. A bare function does where an objective is expected.
+    The layers that it reads are found by tracing it. `visualize` takes a bare function too; this wraps one for arithmetic with
+    other objectives.
+
+    Args:
+        fn: `activations` maps layer names to (S, h, w, C) or (S, C); `images` is float32 (S, H, W, C) in [0, 1]. Define it
+            once, at module level: a new function object is a new program.
+
+    Raises:
+        ArgumentError: when run, a result that is not one score per image.
 
     >>> def contrast(acts, images):
     ...     return acts["layer3"][..., 7].mean((1, 2)) * images.std((1, 2, 3))
-    >>> jaxviz.visualize(model, contrast)
+    >>> objective = jv.channel("layer3", 7) + jv.objectives.from_function(contrast)
+    >>> jv.visualize(model, objective, steps=1, size=32).labels
+    ('layer3:7',)
     """
     return Function(as_static(fn))
 
 
 def work_ids(objective: Objective, model: Model) -> np.ndarray:
-    """Return what the random keys of each piece of work are folded with: uint32 (K, n), crc32 of the layer's node and unit."""
+    """Return the numbers that are folded into the random keys of each unit of work, uint32 (K, n); see `Objective.ids`."""
     ids = objective.ids(model)
     if ids is None:
         node = model.resolve(next(iter(objective.layers()), "output"))
@@ -247,26 +288,32 @@ def _check_units(index: Any, channels: int, where: str) -> np.ndarray:
 
 
 def check_position(position: Any, axis: int, shape: tuple[int, ...], layer: str, size: tuple[int, int]) -> np.ndarray | None:
-    """Return rows (axis 0) or columns (axis 1) of a layer, checked against its shape for images of `size`; None stays."""
+    """Return rows (axis 0) or columns (axis 1), checked against a layer's shape for images of `size`; None stays None."""
     if position is None:
         return None
     if len(shape) == 1:
-        raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}); leave y and x away.")
+        raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}); leave y and x out.")
     return _check_units(position, shape[axis], f"{layer} ({'yx'[axis]} at {size[0]} x {size[1]} pixels)")
 
 
 def move_position(position: Any, axis: int, shape: tuple[int, ...], other: tuple[int, ...]) -> np.ndarray | None:
-    """Return where rows (axis 0) or columns (axis 1) of a layer of `shape` lie where it has the shape `other`; None stays."""
+    """Scale rows (axis 0) or columns (axis 1) from a layer of `shape` to the shape `other`; None stays None."""
     return None if position is None else (np.asarray(position) * other[axis] // shape[axis]).astype(np.int32)
 
 
 def at_position(act: Array, y: ArrayLike | None, x: ArrayLike | None) -> Array:
-    """Return row y and column x of (S, h, w, C), the centre where None; (S, C) has no positions and stays."""
+    """Return row y and column x of (S, h, w, C), the center for None; (S, C) has no positions and stays as it is."""
     if act.ndim == 2:
         return act
     row = act.shape[1] // 2 if y is None else y
     column = act.shape[2] // 2 if x is None else x
     return act[:, row, column, :]
+
+
+def numbered(name: str, arrays: ArrayLike, rank: int) -> tuple[str, ...]:
+    """Return a label for each of K arrays of `rank` axes, or the name alone for one."""
+    shape = np.shape(arrays)
+    return tuple(f"{name}:{i}" for i in range(shape[0])) if len(shape) > rank else (name,)
 
 
 def norm(values: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Objectives that compare with a target: features of a layer, an image's features, an image's pixels."""
+"""Objectives that compare with a target: a layer's features, an image's features, an image's pixels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.image import resize
 from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree, reference_name, static
-from jaxviz.objectives._basic import LayerObjective, norm
+from jaxviz.objectives._basic import LayerObjective, norm, numbered
 
 _DISTANCES = ("l2", "cosine", "dot")
-NO_IDS = np.zeros((1, 0), np.uint32)  # targets have no unit to be named by: keys come from the seed and the sample
+NO_IDS = np.zeros((1, 0), np.uint32)  # a target is not a unit: keys come from the seed and the sample alone
 
 
 @pytree
 class Match(LayerObjective):
-    """Given features of a layer; see `match`."""
+    """Features of a layer; see `match`."""
 
-    target: ArrayLike = leaf(3)  # (h, w, C), and (1, 1, C) where the layer has no positions
+    target: ArrayLike = leaf(3)  # (h, w, C); (1, 1, C) for a layer without positions
     cossim_power: ArrayLike = leaf()
     distance: str = static(default="l2")
 
@@ -96,11 +96,11 @@ class Near(Objective):
 
 
 def match(layer: str, features: ArrayLike, *, distance: str = "l2", cossim_power: float = 1.0) -> Objective:
-    """Ask for given activations of a whole layer: feature inversion (Mahendran and Vedaldi 2015).
+    """Maximize the match with target activations of a whole layer: feature inversion (Mahendran and Vedaldi 2015).
 
     With phi the layer's activations of the image, as one vector, and t the target:
 
-        "l2"      -|phi - t|^2 / |t|^2, 0 where they agree (Mahendran and Vedaldi's loss, negated)
+        "l2"      -|phi - t|^2 / |t|^2, 0 if they agree (Mahendran and Vedaldi's loss, negated)
         "cosine"  phi . t / (|phi| |t|), at most 1
         "dot"     phi . t * max(0.1, cosine) ** cossim_power, Lucid's caricature: large activations that point the same way
 
@@ -108,16 +108,17 @@ def match(layer: str, features: ArrayLike, *, distance: str = "l2", cossim_power
 
     Args:
         layer: a node or module name.
-        features: float32 (h, w, C), the layer's shape for images of the size that is run, or (C,) where it has no positions; K
-            of them in front for K pieces of work.
+        features: float32 (h, w, C), the layer's shape for images of the run's size; (C,) for a layer without positions. With
+            an axis K in front, K units of work.
         distance: `"l2"`, `"cosine"` or `"dot"`; static.
-        cossim_power: of `"dot"` alone, at least 0; traced.
+        cossim_power: for `"dot"` only, at least 0; traced.
 
     Raises:
-        ArgumentError: another shape, numbers that are not finite, features that are all 0 (nothing to divide by).
+        ArgumentError: another shape, numbers that are not finite, features that are all 0 (the norm is a divisor).
 
     >>> features = model.activations(photos, ["layer2"])["layer2"]
-    >>> jaxviz.visualize(model, match("layer2", features), size=photos.shape[1:3], transforms=())
+    >>> jv.visualize(model, jv.match("layer2", features), size=photos.shape[1:3], steps=1, transforms=()).labels
+    ('layer2 match:0', 'layer2 match:1')
     """
     target = np.asarray(features, np.float32)
     if not 1 <= target.ndim <= 4 or not target.size or not np.isfinite(target).all():
@@ -132,43 +133,46 @@ def match(layer: str, features: ArrayLike, *, distance: str = "l2", cossim_power
 
 
 def match_image(layer: str, images: ArrayLike, *, distance: str = "l2", cossim_power: float = 1.0) -> Objective:
-    """Ask for the activations that a layer has for an image: `match`, with the target computed at each step.
+    """Maximize the match with a layer's activations for an image: `match`, with the target computed at each step.
 
-    The image is seen through the same random transforms as the one that is made, as in Lucid's caricatures, so it may be used
-    with any of them. It is resized to the size that is run.
+    The target image gets the same random transforms as the optimized one, as in Lucid's caricatures, so any transforms may be
+    used. It is resized to the size of the run.
 
     Args:
         layer: a node or module name.
-        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K pieces of work.
+        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K units of work.
         distance: `"l2"`, `"cosine"` or `"dot"`, see `match`; static.
-        cossim_power: of `"dot"` alone, at least 0; traced.
+        cossim_power: for `"dot"` only, at least 0; traced.
 
     Raises:
         ArgumentError: images of another shape or range.
 
-    >>> jaxviz.visualize(model, match_image("layer3", photos, distance="dot"))
+    >>> jv.visualize(model, jv.match_image("layer3", photos, distance="dot"), steps=1, size=32).labels
+    ('layer3 match:0', 'layer3 match:1')
     """
     return MatchImage(layer, as_images(images), number(cossim_power, "cossim_power", low=0), _known(distance))
 
 
 def near(images: ArrayLike) -> Objective:
-    """Ask to stay near an image: minus the mean squared difference to it, as seen through the same random transforms.
+    """Stay near an image: minus the mean squared difference to it, both with the same random transforms.
 
-    0 for the image itself, at least -1; larger is better, as for all objectives, so it is added, with a weight.
+    Between -1 and 0, which is the image itself. Larger is better, as for all objectives: add it, with a weight.
 
     Args:
-        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K pieces of work; resized to the size that is run.
+        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K units of work; resized to the size of the run.
 
     Raises:
         ArgumentError: images of another shape or range.
 
-    >>> jaxviz.visualize(model, channel("layer4", 7) + 100.0 * near(photo), start=photo)
+    >>> photo = photos[0]
+    >>> jv.visualize(model, jv.channel("layer4", 7) + 100.0 * jv.near(photo), start=photo, steps=1).labels
+    ('layer4:7',)
     """
     return Near(as_images(images))
 
 
 def closeness(act: Array, target: Array, distance: str, power: ArrayLike) -> Array:
-    """Return how near activations (S, ...) are to targets (S or 1, ...) by the formulas of `match`, (S,)."""
+    """Return how near activations (S, ...) are to targets (S or 1, ...), by the formulas of `match`, (S,)."""
     act, target = act.reshape(act.shape[0], -1), target.reshape(target.shape[0], -1)
     if distance == "l2":
         return -jnp.square(act - target).sum(1) / jnp.maximum(jnp.square(target).sum(1), 1e-12)
@@ -177,9 +181,9 @@ def closeness(act: Array, target: Array, distance: str, power: ArrayLike) -> Arr
     return cosine if distance == "cosine" else dot * jnp.maximum(cosine, 0.1) ** power
 
 
-def as_images(given: ArrayLike) -> np.ndarray:
+def as_images(images: ArrayLike) -> np.ndarray:
     """Return images (H, W, C) or (K, H, W, C) as float32; their channels and range are checked by `fitted`."""
-    array = np.asarray(given)
+    array = np.asarray(images)
     if not np.issubdtype(array.dtype, np.floating) or array.ndim not in (3, 4) or not array.size:
         expected = "Expected float images (H, W, C) or (K, H, W, C) in [0, 1]"
         raise ArgumentError(f"{expected}; got {array.dtype} of shape {array.shape}. Divide 8-bit images by 255.")
@@ -187,16 +191,10 @@ def as_images(given: ArrayLike) -> np.ndarray:
 
 
 def fitted(images: ArrayLike, model: Model, size: tuple[int, int]) -> np.ndarray:
-    """Return images (H, W, C) or (K, H, W, C), checked against the network's channels and [0, 1], at `size`."""
+    """Return images (H, W, C) or (K, H, W, C) at `size`, checked against the network's channels and [0, 1]."""
     array = np.asarray(images)
     model.check_images(array if array.ndim == 4 else array[None])
     return array if array.shape[-3:-1] == tuple(size) else np.asarray(resize(array, size))
-
-
-def numbered(name: str, given: ArrayLike, rank: int) -> tuple[str, ...]:
-    """Return a label for each of K arrays of `rank` axes, or the name alone for one."""
-    shape = np.shape(given)
-    return tuple(f"{name}:{i}" for i in range(shape[0])) if len(shape) > rank else (name,)
 
 
 def _known(distance: str) -> str:

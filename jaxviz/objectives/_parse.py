@@ -25,35 +25,38 @@ def parse(text: str) -> Objective:
         deepdream:layer3            the mean square of a layer, `layer("layer3", "square")`
         diversity:layer3            how alike the samples are, to be subtracted
 
-    and sums of these, `layer3:7 - 0.5*layer3:9 - diversity:layer3`, with spaces about `+` and `-` (so that `20-31` is a range
-    and `hen-of-the-woods` a class) and a number and `*` in front of a term. In a sum, a single unit goes with all units of
-    the others. A `-` in front of the first term negates it.
+    and sums of these, `layer3:7 - 0.5*layer3:9 - diversity:layer3`, with spaces around `+` and `-` (so that `20-31` is a range
+    and `hen-of-the-woods` a class) and optionally a number and `*` in front of a term. In a sum, a single unit is added to all
+    units of the other terms. A `-` in front of the first term negates it.
 
     Raises:
-        ArgumentError: what is not of this form; the message says what was expected.
+        ArgumentError: another form; the message says what was expected.
+
+    >>> jv.visualize(model, jv.parse("layer3:7 - 0.5*layer3:9"), steps=1, size=32).labels
+    ('layer3:7',)
     """
     first, *rest = re.split(r"\s+([+-])\s+", text.strip())
     signs = ["-" if first.startswith("-") else "+", *rest[::2]]
     terms = [first.removeprefix("-"), *rest[1::2]]
     total: Objective | None = None
     for sign, term in zip(signs, terms, strict=True):
-        found = _TERM.fullmatch(term)
-        if found is None:
+        match = _TERM.fullmatch(term)
+        if match is None:
             raise ArgumentError(f"Expected OBJECTIVE or NUMBER*OBJECTIVE, such as '0.5*layer3:9'; got {term!r} in {text!r}.")
-        if len(terms) > 1 and re.fullmatch(r"[\d\s,-]+", found["what"]):
+        if len(terms) > 1 and re.fullmatch(r"[\d\s,-]+", match["what"]):
             raise ArgumentError(
                 f"Expected an objective after ' {sign} ', got {term!r} in {text!r}. A range has no spaces: 20-31."
             )
-        one = _term(found["what"].strip(), text)
-        weight = float(found["weight"] or 1) * (-1 if sign == "-" else 1)
-        one = one if weight == 1 else weight * one
-        total = one if total is None else total + one
-    assert total is not None  # there is a first term, if only an empty one, which is refused
+        objective = _term(match["what"].strip(), text)
+        weight = float(match["weight"] or 1) * (-1 if sign == "-" else 1)
+        objective = objective if weight == 1 else weight * objective
+        total = objective if total is None else total + objective
+    assert total is not None  # an empty first term is refused above
     return total
 
 
 def as_objective(value: object) -> Objective:
-    """Return an objective as it is, a string parsed, a function wrapped."""
+    """Return an objective unchanged, a string parsed, a function wrapped."""
     if isinstance(value, Objective):
         return value
     if isinstance(value, str):
@@ -71,11 +74,11 @@ def _term(what: str, text: str) -> Objective:
         return diversity(units) if name == "diversity" else layer(units, "square")
     if name in ("logit", "logits") and units and not re.fullmatch(r"[\d\s,-]+", units):
         return logit([part.strip() for part in units.split(",")])
-    index: list[int] | None = [] if units else None
+    index: list[int] = []
     for part in units.split(",") if units else ():
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
             raise ArgumentError(f"Expected units such as '3', '3,9' or '20-31' after {name!r}; got {part!r} in {text!r}.")
-        index.extend(range(first, last + 1))  # type: ignore[union-attr]
-    return logit(index) if name in ("logit", "logits") else channel(name, index)
+        index.extend(range(first, last + 1))
+    return logit(index or None) if name in ("logit", "logits") else channel(name, index or None)

@@ -16,6 +16,7 @@ from jaxviz.objectives._algebra import (
     Objective,
     Sum,
     check_one_reference,
+    checked_objective,
     combine,
     count,
     leaf,
@@ -26,12 +27,12 @@ from jaxviz.objectives._algebra import (
 
 @pytree
 class Unbound(Objective):
-    """What `product` returns: how many combinations there are is known once a network says how many units a layer has."""
+    """The result of `product`: the number of combinations is known only with a network, which has the number of units."""
 
     terms: tuple[Objective, ...]
 
     def __call__(self, acts: Activations, images: Array) -> Array:
-        raise ArgumentError("A product of objectives has its units from the network: bind(model, size) first.")
+        raise ArgumentError("A product of objectives gets its units from the network: call bind(model, size) first.")
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         bound = [term.bind(model, size) for term in self.terms]
@@ -48,8 +49,8 @@ class Combination(Sum):
     choice: ArrayLike = leaf(1)
 
     def ids(self, model: Model) -> np.ndarray | None:
-        """Return the ids of all terms side by side, and a number that tells apart rows that are equal up to here."""
-        columns = []
+        """Return the ids of all terms side by side, and a number that distinguishes rows that are otherwise equal."""
+        columns: list[np.ndarray] = []
         for options, which in self._options():
             ids = options.ids(model)
             if ids is None or not ids.size:
@@ -65,14 +66,14 @@ class Combination(Sum):
         return np.concatenate([ids, again], axis=1)
 
     def labels(self, model: Model) -> tuple[str, ...]:
-        names = []
+        names: list[list[str]] = []
         for options, which in self._options():
             if labels := options.labels(model):
                 names.append([labels[i if len(labels) > 1 else 0] for i in which])
         return tuple(" + ".join(parts) for parts in zip(*names, strict=True))
 
     def _options(self) -> list[tuple[Objective, np.ndarray]]:
-        """Return each term with its own units alone, and which of them each combination has."""
+        """Return each term with only the units that are used, and which of these each combination has."""
         columns = np.atleast_2d(np.asarray(self.choice)).T
         return [
             (_take(term, np.unique(column, return_index=True)[1]), column)
@@ -81,32 +82,32 @@ class Combination(Sum):
 
 
 def product(*objectives: Objective) -> Objective:
-    """Combine every unit of each objective with every unit of the others: K1 x K2 x ... pieces of work, each a sum.
+    """Combine every unit of each objective with every unit of the others: K1 x K2 x ... units of work, each a sum.
 
-    The last objective's units change fastest. One without units of its own takes part in all sums.
+    The last objective's units change fastest. An objective without units takes part in all sums.
 
     Args:
         *objectives: with one or more units each; `channel("layer2")` stands for all channels of the layer.
 
     Raises:
-        ArgumentError: nothing, or something else than objectives.
+        ArgumentError: no arguments, or anything but objectives.
 
-    >>> pairs = product(channel("layer3", [1, 2, 3]), channel("layer2", [4, 5]))
-    >>> jaxviz.visualize(model, pairs).labels[:2]
+    >>> pairs = jv.product(jv.channel("layer3", [1, 2, 3]), jv.channel("layer2", [4, 5]))
+    >>> jv.visualize(model, pairs, steps=1, size=32).labels[:2]
     ('layer3:1 + layer2:4', 'layer3:1 + layer2:5')
     """
-    if not objectives or not all(isinstance(one, Objective) for one in objectives):
-        raise ArgumentError(f"Expected objectives to combine, got {objectives!r}.")
-    return Unbound(objectives)
+    if not objectives:
+        raise ArgumentError("Expected objectives to combine, got none.")
+    return Unbound(tuple(checked_objective(objective, "objectives to combine") for objective in objectives))
 
 
 def _take(objective: Objective, rows: np.ndarray) -> Objective:
-    """Return the objective with the units of `rows`, in that order; what all units share stays shared."""
-    each, rest = partition(objective)
-    return combine(jax.tree.map(lambda values: np.asarray(values)[rows], each), rest)
+    """Return the objective with the units of `rows`, in that order; shared leaves stay shared."""
+    each, shared = partition(objective)
+    return combine(jax.tree.map(lambda values: np.asarray(values)[rows], each), shared)
 
 
 def _contents(options: Objective) -> list[int]:
-    """Return crc32 of the numbers of each unit: what names a direction or an image wherever it stands in the batch."""
+    """Return crc32 of the numbers of each unit: it identifies a direction or an image at any position in the batch."""
     leaves = [np.asarray(values) for values in jax.tree.leaves(partition(options)[0])]
     return [zlib.crc32(b"".join(values[i].tobytes() for values in leaves)) for i in range(count(options))]

@@ -1,4 +1,4 @@
-"""Objectives that look at the samples of a group together: diversity, alignment, interpolation."""
+"""Objectives that compare the samples of a unit: diversity, alignment, interpolation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf as number
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model
-from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
+from jaxviz.objectives._algebra import Activations, Objective, checked_objective, leaf, pytree
 from jaxviz.objectives._basic import LayerObjective
 
 _RAMP = 0.1  # of the best sample's score, over which the push of `diverse` grows from nothing to all
-_REACH = 4  # neighbours on each side that alignment looks at, as Lucid's
+_REACH = 4  # neighbors on each side that alignment looks at, as Lucid's
 
 
 @pytree
@@ -25,7 +25,7 @@ class Diversity(LayerObjective):
         return _likeness(acts[self.layer], acts[self.layer])
 
     def own(self, acts: Activations) -> Array:
-        """Return the same with the others held fixed: a sample's likeness has a gradient to itself alone."""
+        """Return the same with the other samples held fixed: a sample's likeness has a gradient only for that sample."""
         return _likeness(acts[self.layer], jax.lax.stop_gradient(acts[self.layer]))
 
     def labels(self, model: Model) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ class Diversity(LayerObjective):
 
 @pytree
 class Diverse(Objective):
-    """A score, and samples that differ; see `diverse`."""
+    """A score and a push apart; see `diverse`."""
 
     term: Objective
     likeness: Diversity
@@ -53,7 +53,7 @@ class Diverse(Objective):
 
 @pytree
 class Alignment(LayerObjective):
-    """How near neighbouring samples are; see `alignment`."""
+    """How near neighboring samples are; see `alignment`."""
 
     decay_ratio: ArrayLike = leaf()
 
@@ -85,7 +85,7 @@ class Interpolation(Objective):
 
 
 def diversity(layer: str) -> Objective:
-    """Score how alike the samples of a unit are in texture; subtract it, so that they differ (Olah et al. 2017).
+    """Score how alike the samples of a unit are in texture; subtract it to make them differ (Olah et al. 2017).
 
     With `G_i = F_i^T F_i / |F_i^T F_i|`, `F_i` the activations (positions, C) of sample i, sample i scores the sum of
     `<G_i, G_j>` over all other samples j: between 0 and S - 1. The mean over samples is Lucid's term, so that its weights,
@@ -97,43 +97,48 @@ def diversity(layer: str) -> Objective:
     Raises:
         ArgumentError: when run with one sample.
 
-    >>> jaxviz.visualize(model, channel("layer3", 7) - 1.0 * diversity("layer3"), samples=4)
+    >>> objective = jv.channel("layer3", 7) - 1.0 * jv.diversity("layer3")
+    >>> jv.visualize(model, objective, samples=4, steps=1, size=32).images.shape
+    (1, 4, 32, 32, 3)
     """
     return Diversity(layer)
 
 
 def diverse(objective: Objective, layer: str, *, weight: float = 3.5, floor: float = 0.94, enough: float = 0.55) -> Objective:
-    """Maximise an objective with samples that differ, none of which is sacrificed for the difference.
+    """Maximize an objective with samples that differ, without sacrificing any of them.
 
-    `score - weight * score * push * max(likeness - enough, 0)`: the likeness is a sample's mean Gram cosine with the others
-    (`diversity` over S - 1), in units of its own score, so that one weight serves units of any height. Samples that differ
-    enough are not pushed on. Nor is a sample whose score falls below `floor` of the best one's; from there the push grows, to
-    its whole over `0.1`. The score and the push as factors have no gradient: nothing is gained by scoring less. Nor have the
-    other samples in the likeness: each is pushed by its own term alone, and one that scores nothing yet is left to find its
-    unit. Subtracting `diversity` itself lets single samples pay for all.
+    Each sample maximizes `score - weight * score * push * max(likeness - enough, 0)`. The likeness is a sample's mean Gram
+    cosine with the others (`diversity` over S - 1). It is multiplied by the sample's own score, so that one weight works for
+    units of any height. Samples that differ enough are not pushed. Nor is a sample whose score is below `floor` of the best
+    sample's; above, the push grows from 0 to 1 over `0.1`. The factors score and push have no gradient, so a lower score gains
+    nothing. The other samples in the likeness have no gradient either: each sample is pushed by its own term alone, and one
+    that still scores 0 is left alone. Subtracting `diversity` itself lets single samples pay for all.
 
-    On the sixteen units of the bundled network's `layer3` on which the defaults were chosen (four samples, 64 pixels), samples
-    are 29 % less alike, and each keeps 81 % or more of what it scores without; in another draw of sixteen
-    (`benchmarks/diversity.py`) they are 24 % less alike, and one sample in 64 keeps 77 %, all others 80 % or more. A higher
-    weight, or a lower floor or `enough`, makes them differ more, and lose more.
+    The defaults were chosen on sixteen units of the bundled network's `layer3` (four samples, 64 pixels). There, samples are
+    29 % less alike, and each keeps at least 81 % of its score. In another draw of sixteen (`benchmarks/diversity.py`) they are
+    24 % less alike; one sample in 64 keeps 77 %, all others at least 80 %. A higher weight, or a lower `floor` or `enough`,
+    makes samples differ more and score less.
 
     Args:
-        objective: what every sample is to excite.
-        layer: where likeness is measured, such as the objective's own layer.
+        objective: what every sample maximizes.
+        layer: where likeness is measured, usually the objective's own layer.
         weight: how strongly samples are pushed apart, at least 0; traced.
-        floor: the share of the best sample's score below which a sample is left alone, 0 to 1; traced.
-        enough: the likeness below which a sample is left alone, 0 to 1; traced.
+        floor: the share of the best sample's score below which a sample is not pushed, 0 to 1; traced.
+        enough: the likeness below which a sample is not pushed, 0 to 1; traced.
 
-    >>> jaxviz.visualize(model, diverse(channel("layer3", range(8)), "layer3"), samples=4)
+    Raises:
+        ArgumentError: not an objective, a number out of range, or, when run, one sample.
+
+    >>> objective = jv.diverse(jv.channel("layer3", range(2)), "layer3")
+    >>> jv.visualize(model, objective, samples=4, steps=1, size=32).images.shape
+    (2, 4, 32, 32, 3)
     """
-    if not isinstance(objective, Objective):
-        raise ArgumentError(f"Expected an objective such as channel('layer3', 7), got {objective!r}.")
     limits = (number(weight, "weight", low=0), number(floor, "floor", low=0, high=1), number(enough, "enough", low=0, high=1))
-    return Diverse(objective, Diversity(layer), *limits)
+    return Diverse(checked_objective(objective, "an objective"), Diversity(layer), *limits)
 
 
 def alignment(layer: str, decay_ratio: float = 2.0) -> Objective:
-    """Score how near neighbouring samples are in a layer, so that what they share stays where it is; add it.
+    """Score how near neighboring samples are in a layer; add it to keep what they share in place.
 
     Minus the mean square difference of samples at distances 1 to 4, over `decay_ratio ** distance`: Lucid's formula. A pair's
     share is half to each, so that the sum over samples is Lucid's term.
@@ -143,10 +148,11 @@ def alignment(layer: str, decay_ratio: float = 2.0) -> Objective:
         decay_ratio: positive; traced.
 
     Raises:
-        ArgumentError: when run with one sample.
+        ArgumentError: a ratio that is not positive, or, when run, one sample.
 
-    >>> mix = interpolate(channel("layer3", 7), channel("layer3", 9))
-    >>> jaxviz.visualize(model, mix + 0.1 * alignment("layer2"), samples=5)
+    >>> mix = jv.interpolate(jv.channel("layer3", 7), jv.channel("layer3", 9))
+    >>> jv.visualize(model, mix + 0.1 * jv.alignment("layer2"), samples=5, steps=1, size=32).images.shape
+    (1, 5, 32, 32, 3)
     """
     decay = number(decay_ratio, "decay_ratio")
     if isinstance(decay, np.ndarray) and decay <= 0:
@@ -155,16 +161,18 @@ def alignment(layer: str, decay_ratio: float = 2.0) -> Objective:
 
 
 def interpolate(first: Objective, last: Objective) -> Objective:
-    """Go from one objective to another over the samples: sample i of S maximises `(1 - t) first + t last`, t = i / (S - 1).
+    """Interpolate between two objectives over the samples: sample i of S maximizes `(1 - t) first + t last`, t = i / (S - 1).
 
-    Any two objectives, on any layers; see `alignment` for samples that change little by little.
+    The objectives may read any layers. `alignment` makes neighboring samples change gradually.
 
     Raises:
-        ArgumentError: not two objectives; or, when run, one sample.
+        ArgumentError: not two objectives, or, when run, one sample.
+
+    >>> mix = jv.interpolate(jv.channel("layer3", 7), jv.logit("church"))
+    >>> jv.visualize(model, mix, samples=3, steps=1, size=32).images.shape
+    (1, 3, 32, 32, 3)
     """
-    for one in (first, last):
-        if not isinstance(one, Objective):
-            raise ArgumentError(f"Expected two objectives to interpolate between, got {one!r}.")
+    first, last = (checked_objective(objective, "two objectives to interpolate") for objective in (first, last))
     return Interpolation(first, last)
 
 
@@ -173,7 +181,7 @@ def _likeness(act: Array, others: Array) -> Array:
     samples = _group(act, "diversity")
     act, others = (x.reshape(samples, -1, x.shape[-1]) for x in (act, others))
     _, positions, channels = act.shape
-    if samples * positions < channels:  # <F^T F, E^T E> = |F E^T|^2: no channel-by-channel matrix is made
+    if samples * positions < channels:  # <F^T F, E^T E> = |F E^T|^2 needs no channel-by-channel matrix
         square = jnp.square(jnp.einsum("ipc,jqc->ijpq", act, others)).sum((2, 3))
         norm, size = (jnp.square(jnp.einsum("ipc,iqc->ipq", x, x)).sum((1, 2)) for x in (act, others))
         cosine = square / jnp.sqrt(jnp.maximum(norm, 1e-24)[:, None] * jnp.maximum(size, 1e-24)[None])

@@ -9,8 +9,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, layer_shape
 from jaxviz.objectives._algebra import Activations, Objective, leaf, pytree
-from jaxviz.objectives._basic import LayerObjective
-from jaxviz.objectives._match import NO_IDS, as_images, numbered
+from jaxviz.objectives._basic import LayerObjective, numbered
+from jaxviz.objectives._match import NO_IDS, as_images
 
 
 @pytree
@@ -39,7 +39,7 @@ class Style(LayerObjective):
 
 @pytree
 class StyleImage(LayerObjective):
-    """The style of an image, whose Gram matrix needs the network."""
+    """The style of an image; its Gram matrix is computed when it is bound to a network."""
 
     image: ArrayLike = leaf(3)
 
@@ -57,7 +57,7 @@ class StyleImage(LayerObjective):
 def gram(acts: Array) -> Array:
     """Return the Gram matrices `F^T F / positions` of activations (..., h, w, C), F being (positions, C): (..., C, C).
 
-    >>> gram(np.ones((2, 4, 4, 3), np.float32)).shape
+    >>> jv.gram(np.ones((2, 4, 4, 3), np.float32)).shape
     (2, 3, 3)
     """
     rows = jnp.asarray(acts).reshape(*acts.shape[:-3], -1, acts.shape[-1])
@@ -65,26 +65,28 @@ def gram(acts: Array) -> Array:
 
 
 def style(layer: str, images: ArrayLike | None = None, *, grams: ArrayLike | None = None) -> Objective:
-    """Ask for the texture of an image: minus the squared distance of Gram matrices, over the target's squared norm.
+    """Maximize the match with the texture of an image: minus the squared distance of Gram matrices, relative to the target.
 
-    With `G = F^T F / positions` of the image that is made and T of the target: `-|G - T|^2 / |T|^2`. Gatys et al. (2016) sum
-    over layers `|F^T F - A^T A|^2 / (4 C^2 positions^2)`, which differs from ours by a factor a layer; ours weighs layers
-    alike, and does not change with the sizes of images. Several layers are a sum: `sum(style(name, photo) for name in names)`.
+    `-|G - T|^2 / |T|^2`, with the Gram matrices `G = F^T F / positions` of the optimized image and T of the target. Gatys et
+    al. (2016) sum `|F^T F - A^T A|^2 / (4 C^2 positions^2)` over layers, which differs by one factor for each layer; this one
+    weighs layers equally and does not depend on image sizes. For several layers, `sum(style(name, photo) for name in names)`.
 
     Args:
         layer: a node or module name, one with positions.
-        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K pieces of work, used at their own size and untransformed;
-            a style may be of another image than `match_image` and `near` compare with.
-        grams: instead of images, float32 (C, C) or (K, C, C), as `gram` makes them of activations.
+        images: float32 (H, W, C) in [0, 1], or (K, H, W, C) for K units of work, used at their own size and untransformed.
+            They need not be the images of `match_image` and `near`.
+        grams: instead of images, float32 (C, C) or (K, C, C), as `gram` computes them from activations.
 
     Raises:
         ArgumentError: both or none of images and grams, or another shape or range.
 
-    >>> content = match_image("layer3", photo)
-    >>> jaxviz.visualize(model, content + sum(0.5 * style(name, painting) for name in ("layer1", "layer2")), start=photo)
+    >>> photo, painting = photos
+    >>> objective = jv.match_image("layer3", photo) + sum(0.5 * jv.style(name, painting) for name in ("layer1", "layer2"))
+    >>> jv.visualize(model, objective, start=photo, steps=1).labels
+    ('layer3 match',)
     """
     if (images is None) == (grams is None):
-        raise ArgumentError("Expected images, or grams, and not both.")
+        raise ArgumentError("Expected images or grams, not both.")
     if images is not None:
         return StyleImage(layer, as_images(images))
     target = np.asarray(grams, np.float32)
@@ -97,5 +99,5 @@ def style(layer: str, images: ArrayLike | None = None, *, grams: ArrayLike | Non
 def _channels(model: Model, layer: str, size: tuple[int, int]) -> int:
     shape = layer_shape(model, layer, size)
     if len(shape) != 3:
-        raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}), and so no style.")
+        raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}), so it has no style.")
     return shape[-1]

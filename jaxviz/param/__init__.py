@@ -1,4 +1,4 @@
-"""How an image is parameterised: what the optimiser moves, and how an image is made of it."""
+"""How an image is parameterized: what the optimizer moves, and how an image is made of it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jaxviz.param._cppn import Cppn as Cppn
 from jaxviz.param._cppn import cppn as cppn
 from jaxviz.param._fourier import Fourier as Fourier
 from jaxviz.param._fourier import fourier as fourier
-from jaxviz.param._grayscale import Greyscale as Greyscale
-from jaxviz.param._grayscale import greyscale as greyscale
+from jaxviz.param._grayscale import Grayscale as Grayscale
+from jaxviz.param._grayscale import grayscale as grayscale
 from jaxviz.param._laplacian import Laplacian as Laplacian
 from jaxviz.param._laplacian import laplacian as laplacian
 from jaxviz.param._low_resolution import LowResolution as LowResolution

@@ -19,30 +19,30 @@ Parts = dict[str, PyTree]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Alpha:
-    """Made by `alpha`; the parameters are `{"colour": ..., "opacity": ...}`, each those of its own parameterisation."""
+    """Made by `alpha`; the parameters are `{"color": ..., "opacity": ...}`, each those of its own parameterization."""
 
-    colour: Param
+    color: Param
     opacity: Param
 
     @property
     def shape(self) -> Shape | None:
-        return self.colour.shape
+        return self.color.shape
 
     def with_shape(self, shape: Sequence[int]) -> Alpha:
         checked = check_shape(shape)
         one = self.opacity if checked is None else self.opacity.with_shape((*checked[:2], 1))
-        return Alpha(self.colour.with_shape(shape), one)
+        return Alpha(self.color.with_shape(shape), one)
 
     def init(self, key: Array) -> Parts:
         keys = jax.random.split(key)
-        return {"colour": self.colour.init(keys[0]), "opacity": self.opacity.init(keys[1])}
+        return {"color": self.color.init(keys[0]), "opacity": self.opacity.init(keys[1])}
 
     def decode(self, params: Parts) -> Array:
-        parts = self.colour.decode(params["colour"]), self.opacity.decode(params["opacity"])
+        parts = self.color.decode(params["color"]), self.opacity.decode(params["opacity"])
         return jnp.concatenate(parts, -1)
 
     def project(self, params: Parts) -> Parts:
-        return {"colour": self.colour.project(params["colour"]), "opacity": self.opacity.project(params["opacity"])}
+        return {"color": self.color.project(params["color"]), "opacity": self.opacity.project(params["opacity"])}
 
     def encode(self, image: Array) -> Parts:
         h, w, c = known_shape(self)
@@ -50,25 +50,25 @@ class Alpha:
         opaque = image.shape == (h, w, c)
         image = check_image(image, (h, w, c if opaque else c + 1))
         opacity = jnp.ones((h, w, 1), jnp.float32) if opaque else image[..., c:]
-        return {"colour": self.colour.encode(image[..., :c]), "opacity": self.opacity.encode(opacity)}
+        return {"color": self.color.encode(image[..., :c]), "opacity": self.opacity.encode(opacity)}
 
     def enlarged(self, params: Parts, new: Alpha) -> Parts:
-        colour = enlarge(self.colour, new.colour, params["colour"])
-        return {"colour": colour, "opacity": enlarge(self.opacity, new.opacity, params["opacity"])}
+        color = enlarge(self.color, new.color, params["color"])
+        return {"color": color, "opacity": enlarge(self.opacity, new.opacity, params["opacity"])}
 
 
 def alpha(base: Param | Callable[[], Param] | None = None) -> Alpha:
-    """Parameterise an image with one more channel, its opacity: 0 where it is transparent, 1 where nothing shines through.
+    """Parameterize an image with one more channel, its opacity: 0 where it is transparent, 1 where nothing shines through.
 
-    Lucid's `image(alpha=True)`. `shape` is (H, W, C), that of the colours; decoded images are (H, W, C + 1), and what a
+    Lucid's `image(alpha=True)`. `shape` is (H, W, C), that of the colors; decoded images are (H, W, C + 1), and what a
     network is to see of them has to be put on a background first. Opacity starts around 0.5. `encode` takes images
     of C channels, which are opaque, and of C + 1.
 
     Args:
-        base: how colours are parameterised, and opacity in the same way, with parameters of its own; None for `fourier()`.
+        base: how colors are parameterized, and opacity in the same way, with parameters of its own; None for `fourier()`.
 
     Raises:
-        ArgumentError: `base` is no parameterisation, or is `shared`, which must be the outermost.
+        ArgumentError: `base` is no parameterization, or is `shared`, which must be the outermost.
 
     Example:
         >>> import jax

@@ -41,7 +41,7 @@ class Ball:
         else:
             length = jnp.sqrt(jnp.square(change).sum())
             change = change * jnp.minimum(1, self.radius / jnp.maximum(length, 1e-12))
-        # The centre is in [0, 1], so that clipping only brings the image nearer to it.
+        # The center is in [0, 1], so that clipping only brings the image nearer to it.
         return jnp.clip(center + change, 0, 1)
 
     def encode(self, image: Array) -> Array:
@@ -53,13 +53,13 @@ class Ball:
 
 
 def ball(image: ArrayLike, radius: float, norm: Literal["l2", "l_infinity"] = "l2") -> Ball:
-    """Parameterise an image by its pixels, held within a distance of a given image, where it starts.
+    """Parameterize an image by its pixels, held within a distance of a given image, where it starts.
 
-    After every step of the optimiser, the image is projected onto the ball and clipped to [0, 1]: adversarial changes (Madry et
+    After every step of the optimizer, the image is projected onto the ball and clipped to [0, 1]: adversarial changes (Madry et
     al. 2018) and Lucid's `unit_balls`.
 
     Args:
-        image: the centre, float (H, W, C) in [0, 1]; resized where the run has another size.
+        image: the center, float (H, W, C) in [0, 1]; resized where the run has another size.
         radius: at least 0, traced; for "l2" the length of the change of all pixels and channels together, for "l_infinity"
             the largest change of one.
         norm: "l2" or "l_infinity".
@@ -76,5 +76,5 @@ def ball(image: ArrayLike, radius: float, norm: Literal["l2", "l_infinity"] = "l
         raise ArgumentError(f"norm must be 'l2' or 'l_infinity', got {norm!r}.")
     picture = check_image(jnp.asarray(image), None)
     if not bool(((picture >= 0) & (picture <= 1)).all()):  # NaN fails too
-        raise ArgumentError("The image at the centre of a ball must be in [0, 1].")
+        raise ArgumentError("The image at the center of a ball must be in [0, 1].")
     return Ball(picture, leaf(radius, "radius", low=0), check_shape(picture.shape), norm)

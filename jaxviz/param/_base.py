@@ -1,4 +1,4 @@
-"""The protocol of a parameterisation, and what every one of them checks."""
+"""The protocol of a parameterization, and what every one of them checks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Shape = tuple[int, int, int]
 
 @runtime_checkable
 class Param(Protocol):
-    """A parameterisation of one image; a pytree, so that it can be an argument of a compiled program.
+    """A parameterization of one image; a pytree, so that it can be an argument of a compiled program.
 
     `shape` is the image's (H, W, C), or None where the caller is to set it with `with_shape`. Two more methods may be
     there; the functions of the same name call them where they are:
 
     - `decode_group(params)` and `project_group(params)`: as `decode` and `project`, for the S images of one unit of work
       together, whose parameters have a leading axis S (see `shared`).
-    - `enlarged(params, new)`: the parameters of `new`, the same parameterisation for larger images, that show the same
+    - `enlarged(params, new)`: the parameters of `new`, the same parameterization for larger images, that show the same
       picture as `params`.
     """
 
@@ -35,7 +35,7 @@ class Param(Protocol):
     def shape(self) -> Shape | None: ...
 
     def with_shape(self, shape: Sequence[int]) -> Param:
-        """Return the same parameterisation for images of `shape` (H, W, C)."""
+        """Return the same parameterization for images of `shape` (H, W, C)."""
         ...
 
     def init(self, key: Array) -> PyTree:
@@ -47,7 +47,7 @@ class Param(Protocol):
         ...
 
     def project(self, params: PyTree) -> PyTree:
-        """Return the nearest parameters whose image is in [0, 1]; called after every step of the optimiser."""
+        """Return the nearest parameters whose image is in [0, 1]; called after every step of the optimizer."""
         ...
 
     def encode(self, image: Array) -> PyTree:
@@ -78,11 +78,11 @@ def project_group(param: Param, params: PyTree) -> PyTree:
 def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
     """Return the parameters of `new` that show the picture of `old`'s `params`, for ascent from coarse to fine.
 
-    A parameterisation that can do so exactly does (`fourier`, `cppn`); the others resize the image (bicubic, clipped
+    A parameterization that can do so exactly does (`fourier`, `cppn`); the others resize the image (bicubic, clipped
     to [0, 1]) and encode it. Pixels are squares: the corners of the picture stay in the corners.
 
     Args:
-        old: the parameterisation that `params` belong to, of known shape.
+        old: the parameterization that `params` belong to, of known shape.
         new: the same for another size: `old.with_shape((height, width, channels))`.
         params: the parameters of one image.
 
@@ -109,16 +109,16 @@ def resized(image: Array, shape: Shape) -> Array:
 
 
 def as_base(base: Any, default: Callable[[], Param]) -> Param:
-    """Return the parameterisation that another one wraps: `base`, what the function `base` makes, or the default for None.
+    """Return the parameterization that another one wraps: `base`, what the function `base` makes, or the default for None.
 
     Raises:
         ArgumentError: neither; or one whose samples are decoded together, which must be the outermost.
     """
     made = default() if base is None else base if isinstance(base, Param) or not callable(base) else base()
     if not isinstance(made, Param):
-        raise ArgumentError(f"base must be a parameterisation such as fourier() or pixel(), got {base!r}.")
+        raise ArgumentError(f"base must be a parameterization such as fourier() or pixel(), got {base!r}.")
     if hasattr(made, "decode_group"):
-        raise ArgumentError("shared(...) must be the outermost parameterisation: write shared(alpha()), not alpha(shared()).")
+        raise ArgumentError("shared(...) must be the outermost parameterization: write shared(alpha()), not alpha(shared()).")
     return cast(Param, made)
 
 
@@ -138,7 +138,7 @@ def check_shape(shape: Sequence[int] | None) -> Shape | None:
 def known_shape(param: Param) -> Shape:
     """Return `param.shape`; raise `ArgumentError` where it is not set."""
     if param.shape is None:
-        raise ArgumentError("The parameterisation has no shape yet: call with_shape((height, width, channels)) first.")
+        raise ArgumentError("The parameterization has no shape yet: call with_shape((height, width, channels)) first.")
     return param.shape
 
 

@@ -1,4 +1,4 @@
-"""Colour decorrelation: channels in which natural images are uncorrelated, and back."""
+"""Color decorrelation: channels in which natural images are uncorrelated, and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxviz._types import Array
 from jaxviz.param._base import Squash, clip_through, logit
 
-# Square root (by SVD) of the covariance of ImageNet's colours, as published with Lucid.
+# Square root (by SVD) of the covariance of ImageNet's colors, as published with Lucid.
 _SQRT_COVARIANCE = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
 _CORRELATE = (_SQRT_COVARIANCE / np.linalg.norm(_SQRT_COVARIANCE, axis=0).max()).T
 CORRELATE = _CORRELATE.astype(np.float32)
@@ -25,9 +25,9 @@ def _mix(image: Array, matrix: np.ndarray) -> Array:
 
 
 def correlate(image: Array) -> Array:
-    """Turn decorrelated colours into RGB, without any offset (Olah et al. 2017, "Feature Visualization").
+    """Turn decorrelated colors into RGB, without any offset (Olah et al. 2017, "Feature Visualization").
 
-    The matrix is Lucid's: the square root of ImageNet's colour covariance over its largest column norm, so that a
+    The matrix is Lucid's: the square root of ImageNet's color covariance over its largest column norm, so that a
     step in one decorrelated channel moves R, G and B together as natural images do.
 
     Args:
@@ -42,7 +42,7 @@ def correlate(image: Array) -> Array:
 
 
 def decorrelate(image: Array) -> Array:
-    """Turn RGB without offset into decorrelated colours; the inverse of `correlate`.
+    """Turn RGB without offset into decorrelated colors; the inverse of `correlate`.
 
     Args:
         image: float32 (..., C). Returned as it is unless C is 3.
@@ -51,7 +51,7 @@ def decorrelate(image: Array) -> Array:
 
 
 def to_image(signal: Array, decorrelated: bool, squash: Squash) -> Array:
-    """Return the image in [0, 1] of a signal around 0: `sigmoid(signal)`, or `0.5 + signal` clipped; colours first."""
+    """Return the image in [0, 1] of a signal around 0: `sigmoid(signal)`, or `0.5 + signal` clipped; colors first."""
     signal = correlate(signal) if decorrelated else signal
     return jax.nn.sigmoid(signal) if squash == "sigmoid" else clip_through(signal + 0.5)
 

@@ -73,7 +73,7 @@ class Cppn:
 def cppn(
     shape: Sequence[int] | None = None, *, hidden: int = 24, layers: int = 8, radius: bool = False, sd: float = 1.0
 ) -> Cppn:
-    """Parameterise an image by the weights of a small network that paints it, from the coordinates of a pixel to its colour.
+    """Parameterize an image by the weights of a small network that paints it, from the coordinates of a pixel to its color.
 
     A compositional pattern producing network (Mordvintsev et al. 2018, "Differentiable Image Parameterizations"), in
     the form of Lucid's `cppn`: each layer is a product with weights and the activation
@@ -81,18 +81,18 @@ def cppn(
         x -> [atan(x) / 0.67, atan(x)^2 / 0.6]      both parts of mean square 1 where x ~ N(0, 1)
 
     and the last one a product and a sigmoid. Weights start as N(0, sd^2 / fan-in), biases as N(0, (0.1 sd)^2), the last layer
-    as 0, so that the image starts grey. Coordinates are those of the pixels' centres: the longer side spans -sqrt(3) to
+    as 0, so that the image starts gray. Coordinates are those of the pixels' centers: the longer side spans -sqrt(3) to
     sqrt(3). The same parameters paint the picture at any size. Every image has its own weights (in Lucid a batch shares them).
 
-    Its pictures are smooth shapes of flat colour, for classes and deep units; it has no fine texture to give. Use
+    Its pictures are smooth shapes of flat color, for classes and deep units; it has no fine texture to give. Use
     `learning_rate=0.003` and 200 steps or more (on the bundled network at 64 pixels, classes and layer3 then rise
-    as high as `fourier` gets in 64). With 0.01 and above the picture soon is one flat colour and stays so.
+    as high as `fourier` gets in 64). With 0.01 and above the picture soon is one flat color and stays so.
 
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
         hidden: width of a layer before the activation doubles it.
         layers: how many before the last, at least 1.
-        radius: whether the distance from the centre is a third coordinate.
+        radius: whether the distance from the center is a third coordinate.
         sd: scale of the weights at the start, at least 0; larger gives busier pictures.
 
     Raises:

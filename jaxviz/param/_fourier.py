@@ -1,4 +1,4 @@
-"""Images parameterised by their spectrum."""
+"""Images parameterized by their spectrum."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class Fourier:
         h, w, _ = known_shape(self)
         scaled = params * self._scale()[:, :, None, None]
         signal = jnp.fft.irfft2(jax.lax.complex(scaled[..., 0], scaled[..., 1]), s=(h, w), axes=(0, 1)) / 4
-        return self._with_colours(signal, 1 / self.desaturation)
+        return self._with_colors(signal, 1 / self.desaturation)
 
     def _spectrum(self, signal: Array) -> Array:
-        spectrum = 4 * jnp.fft.rfft2(self._with_colours(signal, self.desaturation), axes=(0, 1))
+        spectrum = 4 * jnp.fft.rfft2(self._with_colors(signal, self.desaturation), axes=(0, 1))
         return jnp.stack([spectrum.real, spectrum.imag], -1) / self._scale()[:, :, None, None]
 
-    def _with_colours(self, signal: Array, factor: Array) -> Array:
+    def _with_colors(self, signal: Array, factor: Array) -> Array:
         if not self.decorrelate or signal.shape[-1] != 3:
             return signal
         return signal * jnp.stack([jnp.ones((), jnp.float32), factor, factor])
@@ -82,7 +82,7 @@ def fourier(
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> Fourier:
-    """Parameterise an image by its spectrum and decorrelated colours (Olah et al. 2017, "Feature Visualization").
+    """Parameterize an image by its spectrum and decorrelated colors (Olah et al. 2017, "Feature Visualization").
 
     Steps of one size then move all frequencies as natural images have them, and pictures come out smooth. The
     formulas are Lucid's:
@@ -91,20 +91,20 @@ def fourier(
         image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, real and
         imaginary)
 
-    `desaturation` divides the second and third decorrelated channel, so that colours move that much less than light
+    `desaturation` divides the second and third decorrelated channel, so that colors move that much less than light
     and dark.
 
-    At the start the image is almost flat grey with decay 1, and faint clouds of colour with decay 2. An odd W has
-    exactly W columns (Lucid makes one more and cuts it off). Parameters are real, so that any optimiser works on them.
+    At the start the image is almost flat gray with decay 1, and faint clouds of color with decay 2. An odd W has
+    exactly W columns (Lucid makes one more and cuts it off). Parameters are real, so that any optimizer works on them.
 
     Args:
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
         sd: standard deviation of the parameters at the start, at least 0.
         decay: how steeply high frequencies are scaled down: 0 not at all, 1 as 1/f (Lucid's). 2 lets units rise higher
             than 1 does, with half as much energy in fine detail, at a lower learning rate (`benchmarks/quality.py`).
-        desaturation: above 1 for paler colours, below 1 for stronger ones; at least 0.001. Only
-            decorrelated colours have it.
-        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        desaturation: above 1 for paler colors, below 1 for stronger ones; at least 0.001. Only
+            decorrelated colors have it.
+        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, clipped to [0, 1] after every step.
 
     Raises:
@@ -131,7 +131,7 @@ def _interpolation(few: int, many: int) -> np.ndarray:
     """Return the matrix (many, few) that reads a periodic signal of `few` samples at `many`, by its trigonometric polynomial.
 
     The same as padding the spectrum with zeros, the highest frequency of an even number shared by both its signs; but
-    samples are the centres of equal pixels, as in resizing. Where `many` is less, frequencies that fit no more are cut off.
+    samples are the centers of equal pixels, as in resizing. Where `many` is less, frequencies that fit no more are cut off.
     """
     at = (np.arange(many)[:, None] + 0.5) / many - (np.arange(few) + 0.5) / few  # in periods
     top = min(few, many) / 2

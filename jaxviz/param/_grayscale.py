@@ -1,4 +1,4 @@
-"""Images without colour."""
+"""Images without color."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jaxviz.param._fourier import fourier
 
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
-class Greyscale:
-    """Made by `greyscale`; the parameters are those of `base`, for one channel."""
+class Grayscale:
+    """Made by `grayscale`; the parameters are those of `base`, for one channel."""
 
     base: Param
     channels: int | None = dataclasses.field(metadata=dict(static=True))
@@ -26,12 +26,12 @@ class Greyscale:
         one = self.base.shape
         return None if one is None or self.channels is None else (one[0], one[1], self.channels)
 
-    def with_shape(self, shape: Sequence[int]) -> Greyscale:
+    def with_shape(self, shape: Sequence[int]) -> Grayscale:
         checked = check_shape(shape)
         if checked is None:
             return dataclasses.replace(self, channels=None)
         h, w, c = checked
-        return Greyscale(self.base.with_shape((h, w, 1)), c)
+        return Grayscale(self.base.with_shape((h, w, 1)), c)
 
     def init(self, key: Array) -> PyTree:
         known_shape(self)
@@ -46,28 +46,28 @@ class Greyscale:
     def encode(self, image: Array) -> PyTree:
         return self.base.encode(check_image(image, known_shape(self)).mean(-1, keepdims=True))
 
-    def enlarged(self, params: PyTree, new: Greyscale) -> PyTree:
+    def enlarged(self, params: PyTree, new: Grayscale) -> PyTree:
         return enlarge(self.base, new.base, params)
 
 
-def greyscale(base: Param | Callable[[], Param] | None = None) -> Greyscale:
-    """Parameterise an image without colour: one channel, made by another parameterisation, repeated in all of the image's.
+def grayscale(base: Param | Callable[[], Param] | None = None) -> Grayscale:
+    """Parameterize an image without color: one channel, made by another parameterization, repeated in all of the image's.
 
     Lucid's `grayscale_image_rgb`. `encode` takes the mean of an image's channels.
 
     Args:
-        base: how the one channel is parameterised; None for `fourier()`.
+        base: how the one channel is parameterized; None for `fourier()`.
 
     Raises:
-        ArgumentError: `base` is no parameterisation, or is `shared`, which must be the outermost.
+        ArgumentError: `base` is no parameterization, or is `shared`, which must be the outermost.
 
     Example:
         >>> import jax
-        >>> param = greyscale(fourier(decay=1.0)).with_shape((4, 6, 3))
+        >>> param = grayscale(fourier(decay=1.0)).with_shape((4, 6, 3))
         >>> image = param.decode(param.init(jax.random.key(0)))
         >>> image.shape, bool((image[..., 0] == image[..., 2]).all())
         ((4, 6, 3), True)
     """
     made = as_base(base, fourier)
-    greyscale = Greyscale(made, None)
-    return greyscale if made.shape is None else greyscale.with_shape(made.shape)
+    grayscale = Grayscale(made, None)
+    return grayscale if made.shape is None else grayscale.with_shape(made.shape)

@@ -1,4 +1,4 @@
-"""Images parameterised by a pyramid: a sum of images of halved sizes."""
+"""Images parameterized by a pyramid: a sum of images of halved sizes."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def laplacian(
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> Laplacian:
-    """Parameterise an image by a sum of images of sizes halved from level to level, scaled up to full size.
+    """Parameterize an image by a sum of images of sizes halved from level to level, scaled up to full size.
 
-    Lucid's `laplacian_pyramid_image`, with decorrelated colours and a sigmoid as its other images have them:
+    Lucid's `laplacian_pyramid_image`, with decorrelated colors and a sigmoid as its other images have them:
 
         image = sigmoid(correlate(sum over i of bilinear(params[i])))     params[i] ~ N(0, sd^2), (H // 2^i, W // 2^i, C)
 
@@ -88,7 +88,7 @@ def laplacian(
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
         levels: how many, at least 1; sizes stop at one pixel.
         sd: standard deviation of all parameters at the start, at least 0.
-        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the sum, clipped to [0, 1] after every step.
 
     Raises:

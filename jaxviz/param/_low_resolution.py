@@ -1,4 +1,4 @@
-"""Images parameterised by a coarse grid that is scaled up."""
+"""Images parameterized by a coarse grid that is scaled up."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def low_resolution(
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> LowResolution:
-    """Parameterise an image by a coarse grid that is scaled up smoothly, so that it has no fine detail at all.
+    """Parameterize an image by a coarse grid that is scaled up smoothly, so that it has no fine detail at all.
 
     Lucid's `lowres_tensor` (whose pixels are aligned at their top left corners; these are equal squares):
 
@@ -91,7 +91,7 @@ def low_resolution(
         size: rows and columns of the grid, or one number for both, instead of a factor; at most those of the image.
         method: `"bilinear"` or `"bicubic"`.
         sd: standard deviation of the parameters at the start, at least 0.
-        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, the grid clipped to [0, 1] after every step.
 
     Raises:

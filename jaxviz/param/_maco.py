@@ -17,7 +17,7 @@ from jaxviz.param._base import Shape, check_image, check_shape, known_shape, log
 from jaxviz.param._color import correlate, decorrelate
 
 # Of the three decorrelated channels, over 400 photos of Imagenette's validation set, cut to squares and scaled to 128 pixels:
-# the log-log slope of the mean magnitude between 0.01 and 0.4 cycles a pixel, and the spread with the mean colour left out.
+# the log-log slope of the mean magnitude between 0.01 and 0.4 cycles a pixel, and the spread with the mean color left out.
 SLOPES = (1.52, 2.18, 1.94)
 SPREADS = (0.395, 0.354, 0.341)
 _EPSILON = np.float32(1e-5)
@@ -82,14 +82,14 @@ def maco(
     slopes: float | Sequence[float] | None = None,
     magnitude: ArrayLike | None = None,
 ) -> Maco:
-    """Parameterise an image by the phase of its spectrum alone, at the magnitudes of natural images.
+    """Parameterize an image by the phase of its spectrum alone, at the magnitudes of natural images.
 
     Fel et al. 2023, "Unlocking Feature Visualization for Deeper Networks with MAgnitude Constrained Optimization":
 
-        phase = spread * standardised(params)                params ~ N(0, 1), (H, W // 2 + 1, C)
-        image = sigmoid(contrast * correlate(standardised(irfft2(magnitude * exp(i * phase)))))
+        phase = spread * standardized(params)                params ~ N(0, 1), (H, W // 2 + 1, C)
+        image = sigmoid(contrast * correlate(standardized(irfft2(magnitude * exp(i * phase)))))
 
-    where `standardised` takes off the mean and divides by the standard deviation, over all channels. No detail can be
+    where `standardized` takes off the mean and divides by the standard deviation, over all channels. No detail can be
     piled up, so that deep layers and classes get pictures that hold together. Steps are in radians of phase, and their
     effect shrinks as the parameters grow. With `optimizer=optax.nadam, learning_rate=1.0`, the authors', 64 steps do on
     the bundled network (layer4 and logits at 128 pixels); Adam, and rates from 0.1 to 1, end at much the same scores.
@@ -101,7 +101,7 @@ def maco(
         spread: standard deviation of the phases in radians, at least 0. 1.8 is that of uniform angles; with the authors'
             1 they agree so much that images start with a bright spot, cut in four by the corners.
         slopes: how steeply the magnitude falls, `f ** -slope` at f cycles a pixel, one number or C of them. None for
-            what photos have: 1.52, 2.18 and 1.94 in decorrelated colours, 1.52 in others. The ImageNet spectrum that the
+            what photos have: 1.52, 2.18 and 1.94 in decorrelated colors, 1.52 in others. The ImageNet spectrum that the
             authors publish has 2.11, 2.34 and 2.19, and gives smoother pictures. The mean has magnitude 0.
         magnitude: float (h, w // 2 + 1, C), any h and w, instead of the power law: see `spectrum`.
 
@@ -127,7 +127,7 @@ def maco(
 
 
 def spectrum(images: ArrayLike) -> Array:
-    """Return the mean magnitude of the spectra of images, in decorrelated colours, for `maco(magnitude=...)`.
+    """Return the mean magnitude of the spectra of images, in decorrelated colors, for `maco(magnitude=...)`.
 
     Args:
         images: float (N, H, W, C) in [0, 1]. A few hundred photos give a smooth spectrum.
@@ -162,14 +162,14 @@ def _between(few: np.ndarray, many: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(many, few, row, period=1) for row in np.eye(len(few))], -1).astype(np.float32)
 
 
-def _size(centred: Array) -> Array:
+def _size(centered: Array) -> Array:
     # With something under the root, the gradient is finite where all values are equal.
-    return jnp.sqrt((centred**2).mean() + _EPSILON**2)
+    return jnp.sqrt((centered**2).mean() + _EPSILON**2)
 
 
 def _standard(values: Array) -> Array:
-    centred = values - values.mean()
-    return centred / _size(centred)
+    centered = values - values.mean()
+    return centered / _size(centered)
 
 
 def _numbers(values: Any, name: str, shape: str, axes: tuple[int, ...]) -> Array:

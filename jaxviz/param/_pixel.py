@@ -1,4 +1,4 @@
-"""Images parameterised by their pixels."""
+"""Images parameterized by their pixels."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Pixel:
 
 
 def pixel(shape: Sequence[int] | None = None, *, sd: float = 0.01, decorrelate: bool = False, squash: Squash = "clip") -> Pixel:
-    """Parameterise an image by its own pixels, the textbook form: grey plus noise, clipped to [0, 1] after every step.
+    """Parameterize an image by its own pixels, the textbook form: gray plus noise, clipped to [0, 1] after every step.
 
-    With `decorrelate` the optimiser moves decorrelated colours (see `correlate`) instead of RGB. With
+    With `decorrelate` the optimizer moves decorrelated colors (see `correlate`) instead of RGB. With
     `squash="sigmoid"` the image is `sigmoid(params)`, which needs no clipping; `pixel(decorrelate=True,
     squash="sigmoid")` is Lucid's `pixel_image`.
 
@@ -58,7 +58,7 @@ def pixel(shape: Sequence[int] | None = None, *, sd: float = 0.01, decorrelate: 
         shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
         sd: standard deviation of the noise at the start, at least 0; around 0.5 for `"clip"`, around 0 before the
             sigmoid.
-        decorrelate: whether the parameters are decorrelated colours; only images with 3 channels are changed by it.
+        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
         squash: how the image is held in [0, 1]: `"clip"` or `"sigmoid"`.
 
     Raises:

@@ -24,7 +24,7 @@ class Shared:
     """Made by `shared`; the parameters are `{"own": ..., "common": ...}`, both those of `base`.
 
     Every sample has a copy of the common part, so that the engine needs to know nothing of it. A group reads the mean of
-    the copies: the gradients of all copies are then equal, an optimiser that works on each sample by itself
+    the copies: the gradients of all copies are then equal, an optimizer that works on each sample by itself
     moves them alike, and they stay equal.
     """
 
@@ -84,7 +84,7 @@ def _through_points(samples: int, points: int) -> np.ndarray:
 
 
 def shared(base: Param | Callable[[], Param] | None = None, *, amount: float = 1.0, points: int = 1) -> Shared:
-    """Parameterise each of a unit's samples by a part of its own plus a part that all of them share.
+    """Parameterize each of a unit's samples by a part of its own plus a part that all of them share.
 
     Samples then look alike where their objectives agree: for interpolations, for comparing what differs. Lucid builds such
     bases of `lowres_tensor`s with a coarse axis of samples; here it is the sum of two sets of parameters of any base:
@@ -94,13 +94,13 @@ def shared(base: Param | Callable[[], Param] | None = None, *, amount: float = 1
     At the start and after `encode` the common part is 0. Whatever `base` fixes in its parameters stays fixed.
 
     Args:
-        base: the parameterisation of a sample; None for `fourier()`. `shared` itself must be the outermost.
+        base: the parameterization of a sample; None for `fourier()`. `shared` itself must be the outermost.
         amount: how much further a step of the common part moves the images than one of their own, at least 0; 0 shares nothing.
         points: how many common parts there are, evenly spread over the samples with straight lines between them: 1 is
             the same for all, 2 goes from the first sample to the last. With as many as there are samples, nothing is shared.
 
     Raises:
-        ArgumentError: `base` is no parameterisation, or amount or points is wrong.
+        ArgumentError: `base` is no parameterization, or amount or points is wrong.
 
     Example:
         >>> import jax

@@ -1,4 +1,4 @@
-"""Penalties on an image: `(image (H, W, C)) -> scalar`, subtracted from what is maximised.
+"""Penalties on an image: `(image (H, W, C)) -> scalar`, subtracted from what is maximized.
 
 - values: `l1`, `l2`, `p_norm`, `l_infinity`; an image to stay near: `near`
 - roughness: `total_variation`, `frequency_penalty`, `blur`; at the border: `boundary_complexity`

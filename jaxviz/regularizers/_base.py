@@ -1,4 +1,4 @@
-"""The protocol of a regulariser, and plain functions as one."""
+"""The protocol of a regularizer, and plain functions as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Regularizer(Protocol):
 
 
 def function(fn: Callable[[Array], Any]) -> Regularizer:
-    """Return any function `image (H, W, C) -> scalar` as a regulariser; those that are pytrees already come back as they are.
+    """Return any function `image (H, W, C) -> scalar` as a regularizer; those that are pytrees already come back as they are.
 
     The function itself is static: define it once, outside the call, or every call compiles again.
 

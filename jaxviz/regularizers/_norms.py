@@ -1,4 +1,4 @@
-"""How far values are from a colour, or from an image."""
+"""How far values are from a color, or from an image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def l1(weight: float, center: float = 0.0) -> L1:
 
     Args:
         weight: strength, traced.
-        center: the value without penalty, traced; 0.5 pulls towards grey.
+        center: the value without penalty, traced; 0.5 pulls towards gray.
 
     Example:
         >>> float(l1(2.0)(jnp.full((1, 2, 1), 0.5)))
@@ -57,7 +57,7 @@ def l2(weight: float, center: float = 0.0) -> L2:
 
     Args:
         weight: strength, traced.
-        center: the value without penalty, traced; 0.5 pulls towards grey.
+        center: the value without penalty, traced; 0.5 pulls towards gray.
 
     Example:
         >>> float(l2(2.0)(jnp.full((1, 2, 1), 0.5)))
@@ -90,7 +90,7 @@ def p_norm(weight: float, p: float = 6.0, center: float = 0.5) -> PNorm:
     Args:
         weight: strength, traced.
         p: the power, at least 1, traced.
-        center: the value without penalty, traced; 0.5 is grey.
+        center: the value without penalty, traced; 0.5 is gray.
 
     Raises:
         ArgumentError: a power below 1.
@@ -119,7 +119,7 @@ def l_infinity(weight: float, center: float = 0.5) -> LInfinity:
 
     Args:
         weight: strength, traced.
-        center: the value without penalty, traced; 0.5 is grey.
+        center: the value without penalty, traced; 0.5 is gray.
 
     Example:
         >>> float(l_infinity(2.0)(jnp.array([0.5, 0.25, 0.625]).reshape(1, 3, 1)))
@@ -139,7 +139,7 @@ class Near:
     def __call__(self, image: Array) -> Array:
         if image.shape != self.image.shape:
             raise ArgumentError(
-                f"The image to stay near has shape {self.image.shape}, what is optimised {image.shape}: resize it."
+                f"The image to stay near has shape {self.image.shape}, what is optimized {image.shape}: resize it."
             )
         return self.weight * jnp.mean(jnp.square(image - self.image))
 
@@ -147,11 +147,11 @@ class Near:
 def near(image: ArrayLike, weight: float = 1.0) -> Near:
     """Penalise the mean squared distance to an image, `weight * mean (x - image)^2`.
 
-    Keeps what is optimised near a photo: Lucid's `input_diff`, and the penalty in image space of feature accentuation (Hamblin
+    Keeps what is optimized near a photo: Lucid's `input_diff`, and the penalty in image space of feature accentuation (Hamblin
     et al. 2024). A mean, not a sum as the norms: the same weight for every size.
 
     Args:
-        image: float (H, W, C) in [0, 1], of the size that is optimised, traced. NumPy or JAX.
+        image: float (H, W, C) in [0, 1], of the size that is optimized, traced. NumPy or JAX.
         weight: strength, traced.
 
     Raises:

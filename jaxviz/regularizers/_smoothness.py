@@ -105,7 +105,7 @@ def blur(weight: float, sigma: float = 0.77) -> Blur:
     """Penalise `weight * 0.5 * sum (x - b)^2`, b: the image blurred with a Gaussian, taken as a constant.
 
     A step of plain gradient descent on it replaces the image by `(1 - weight) * image + weight * blurred`: blurring in every
-    step, in a form that any optimiser takes (Lucid's `blur_input_each_step`, whose kernel of 3 x 3 has the variance of the
+    step, in a form that any optimizer takes (Lucid's `blur_input_each_step`, whose kernel of 3 x 3 has the variance of the
     default sigma). At the border the weights are scaled to add up to 1 over the pixels inside.
 
     Args:
@@ -151,7 +151,7 @@ class BoundaryComplexity:
 def boundary_complexity(
     weight: float = 1.0, width: int = 20, *, center: float = 0.5, sigma: float = 1.28, mask: ArrayLike | None = None
 ) -> BoundaryComplexity:
-    """Penalise detail and colour near the border: `weight * sum mask * ((b - x)^2 + 0.8 (x - center)^2)`.
+    """Penalise detail and color near the border: `weight * sum mask * ((b - x)^2 + 0.8 (x - center)^2)`.
 
     `b` is the image blurred with a Gaussian (with its gradient), and `mask` is 1 within `width` pixels of the border. Lucid's
     `penalize_boundary_complexity`, used for the icons of activation atlases with a width of 5; its kernel of 5 x 5 has the
@@ -160,7 +160,7 @@ def boundary_complexity(
     Args:
         weight: strength, traced.
         width: pixels from the border, at least 0, traced. All of an image that is at most twice as wide.
-        center: the value without penalty, traced; 0.5 is grey.
+        center: the value without penalty, traced; 0.5 is gray.
         sigma: of the blur in pixels, at least 0, traced.
         mask: float (H, W), in [0, 1] as a rule: how strongly each pixel is penalised, in place of `width`; traced.
 

@@ -69,7 +69,7 @@ def checked(image: Array) -> Array:
 
 
 def checked_fill(value: float, what: str = "fill") -> float:
-    """Return a colour as a static number."""
+    """Return a color as a static number."""
     return float(leaf(value, what))
 
 

@@ -1,4 +1,4 @@
-"""Colours: brightness, contrast, saturation and hue, and a random change of each channel."""
+"""Colors: brightness, contrast, saturation and hue, and a random change of each channel."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class ColorJitter:
         if self.brightness is not None:
             image = jnp.clip(image * _factor(self.brightness, drawn[0]), 0, 1)
         if self.contrast is not None:
-            image = _blend(image, _grey(image).mean(), _factor(self.contrast, drawn[1]))
+            image = _blend(image, _gray(image).mean(), _factor(self.contrast, drawn[1]))
         if self.saturation is not None:
-            image = _blend(image, _grey(image), _factor(self.saturation, drawn[2]))
+            image = _blend(image, _gray(image), _factor(self.saturation, drawn[2]))
         return image if self.hue is None else _turn_hue(image, self.hue * (2 * drawn[3] - 1))
 
 
@@ -46,17 +46,17 @@ def color_jitter(
     """Change brightness, contrast, saturation and hue by random amounts, by torchvision's formulas and in this order.
 
         brightness: clip(f x)
-        contrast:   clip(f x + (1 - f) m)      m: the mean of the grey image
-        saturation: clip(f x + (1 - f) g)      g: the grey image, 0.2989 R + 0.587 G + 0.114 B
+        contrast:   clip(f x + (1 - f) m)      m: the mean of the gray image
+        saturation: clip(f x + (1 - f) g)      g: the gray image, 0.2989 R + 0.587 G + 0.114 B
         hue:        the hue turned by t of the circle
 
     with `f` drawn uniformly from max(0, 1 - amount) to 1 + amount, `t` from -hue to hue, and values clipped to [0, 1].
-    (torchvision's `ColorJitter` also draws the order.) Where a value is clipped its gradient is 0; the hue of a grey pixel is
+    (torchvision's `ColorJitter` also draws the order.) Where a value is clipped its gradient is 0; the hue of a gray pixel is
     undefined, and its gradient is that of its brightness.
 
     Args:
         brightness: at least 0, traced. None leaves it alone and out of the program; so do the others.
-        contrast: at least 0, traced. Grey is the mean over channels where there are not 3.
+        contrast: at least 0, traced. Gray is the mean over channels where there are not 3.
         saturation: at least 0, traced; RGB images only.
         hue: from 0 to 0.5, traced; RGB images only.
 
@@ -119,7 +119,7 @@ def _blend(image: Array, other: Array, factor: Array) -> Array:
     return jnp.clip(factor * image + (1 - factor) * other, 0, 1)
 
 
-def _grey(image: Array) -> Array:
+def _gray(image: Array) -> Array:
     if image.shape[-1] != 3:
         return image.mean(-1, keepdims=True)
     return (image * _LUMA).sum(-1, keepdims=True)
@@ -133,7 +133,7 @@ def _turn_hue(image: Array, turn: Array) -> Array:
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     high = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = high - jnp.minimum(jnp.minimum(red, green), blue)
-    width = jnp.where(chroma == 0, 1, chroma)  # grey: no hue, and no infinite gradient
+    width = jnp.where(chroma == 0, 1, chroma)  # gray: no hue, and no infinite gradient
     sector = jnp.where(high == green, 2 + (blue - red) / width, 4 + (red - green) / width)
     hue = jnp.where(high == red, (green - blue) / width, sector) + 6 * turn  # in sixths of the circle
 

@@ -40,9 +40,9 @@ class Compose:
 def compose(*transforms: Callable[[Array, Array], Array]) -> Compose:
     """Apply transforms one after the other, each with a key of its own: `fold_in(key, its position)`.
 
-    Neighbours among `pad`, `jitter`, `scale`, `rotate` and `crop` with the same fill colour are one motion on an endless
+    Neighbors among `pad`, `jitter`, `scale`, `rotate` and `crop` with the same fill color are one motion on an endless
     canvas, interpolated once: what one of them moves out of view the next may bring back. Only a crop is final: it is the
-    last of its neighbours, and the next motion starts anew. Compositions inside are opened up, and count as their parts.
+    last of its neighbors, and the next motion starts anew. Compositions inside are opened up, and count as their parts.
 
     Args:
         transforms: transforms, or any functions `(key, image) -> image`. A plain function is static: define it once,

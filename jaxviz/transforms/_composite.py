@@ -21,7 +21,7 @@ class Composite:
     """Made by `composite`."""
 
     color: Array | None  # of a plain background; None for one that is drawn
-    noise: Fourier | None  # None for one random colour
+    noise: Fourier | None  # None for one random color
 
     def __call__(self, key: Array, image: Array) -> Array:
         if checked(image).shape[-1] < 2:
@@ -40,13 +40,13 @@ class Composite:
 def composite(background: Literal["noise", "random"] | float = "noise", *, sd: float = 0.2, decay: float = 1.5) -> Composite:
     """Lay an image whose last channel is its opacity on a background: (H, W, C + 1) becomes (H, W, C).
 
-    `opacity * image + (1 - opacity) * background`. With another background for every image and step, as here, what is optimised
+    `opacity * image + (1 - opacity) * background`. With another background for every image and step, as here, what is optimized
     can only do well where it is opaque (Mordvintsev et al. 2018, "Differentiable Image Parameterizations"). Put it first in a
     list of transforms: padding would fill the opacity too.
 
     Args:
-        background: "noise", smooth coloured noise, drawn as `jv.param.fourier(sd=sd, decay=decay)` starts: Lucid's
-            `collapse_alpha_random`; "random", one random colour all over; or a number, that grey, traced.
+        background: "noise", smooth colored noise, drawn as `jv.param.fourier(sd=sd, decay=decay)` starts: Lucid's
+            `collapse_alpha_random`; "random", one random color all over; or a number, that gray, traced.
         sd: how strong the noise is, at least 0, traced.
         decay: how smooth it is: larger for larger clouds, traced.
 

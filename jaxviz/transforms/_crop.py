@@ -41,7 +41,7 @@ class Crop(Geometric):
 
 
 def crop(height: int, width: int | None = None, *, at: Literal["random", "center"] = "random", fill: float = 0.5) -> Crop:
-    """Cut out `height` by `width` pixels, at a random place or the centre: (H, W, C) becomes (height, width, C).
+    """Cut out `height` by `width` pixels, at a random place or the center: (H, W, C) becomes (height, width, C).
 
     All places inside are equally likely, each axis alone: cropping to H - d, W - d is Lucid's jitter by d. An axis that is
     shorter than asked for is padded with `fill`, as much before as after (one less before where that is odd), so that this is
@@ -51,7 +51,7 @@ def crop(height: int, width: int | None = None, *, at: Literal["random", "center
         height: pixels, at least 1; static.
         width: pixels; None for a square.
         at: "random" or "center" (rounded up and to the left).
-        fill: colour of what is added; static.
+        fill: color of what is added; static.
 
     Raises:
         ArgumentError: a size that is no whole number or below 1, or another `at`.
@@ -98,9 +98,9 @@ def random_resized_crop(
 ) -> RandomResizedCrop:
     """Cut out a box of random size at a random place and resize it to `size`: the crops of MACO (Fel et al. 2023).
 
-    The side of the box is a part of the image's, drawn uniformly from `scale`, the same part of height and width. Its centre
+    The side of the box is a part of the image's, drawn uniformly from `scale`, the same part of height and width. Its center
     is drawn from a normal distribution about the image's, N(0.5, center_sd^2) of each side, and moved so that the box lies
-    inside. Resized bilinearly, with pixels as small squares (half-pixel centres), and with antialiasing where the box is
+    inside. Resized bilinearly, with pixels as small squares (half-pixel centers), and with antialiasing where the box is
     larger than `size`.
 
     MACO averages the gradient over several such crops a step, with noise added to each: `noise`.
@@ -109,7 +109,7 @@ def random_resized_crop(
         size: (height, width) of the result in pixels, or one number for a square; static.
         scale: smallest and largest side of the box as a part of the image's, above 0 and at most 1, or one number for
             always the same; traced.
-        center_sd: standard deviation of the centre as a part of the image's side, at least 0 (0: always in the middle), traced;
+        center_sd: standard deviation of the center as a part of the image's side, at least 0 (0: always in the middle), traced;
             None for all places inside equally likely.
 
     Raises:

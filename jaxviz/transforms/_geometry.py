@@ -39,7 +39,7 @@ class Geometric:
     def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         """Draw `(matrix (2, 2), offset (2,))`, where the window was `size` before.
 
-        A point at p from the centre of that window goes to `matrix @ p + offset` from the centre of the new one; (row, column).
+        A point at p from the center of that window goes to `matrix @ p + offset` from the center of the new one; (row, column).
         """
         raise NotImplementedError
 
@@ -102,7 +102,7 @@ class Rotate(Geometric):
     def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         angle = self.amount.draw(key) * np.float32(np.pi / 180)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
-        # Counter-clockwise as seen, where rows point down: what is right of the centre (column +1) goes up (row -1).
+        # Counter-clockwise as seen, where rows point down: what is right of the center (column +1) goes up (row -1).
         return jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]), HERE
 
 
@@ -116,7 +116,7 @@ def move(run: Sequence[Geometric], keys: Sequence[Array], image: Array) -> Array
         size = part.window(size)
         matrix, offset = _product(m, matrix), _product(m, offset[:, None])[:, 0] + o
     if all(part.rigid for part in run):
-        # From the corner, not from the centre: whole numbers, also where a centre lies between two pixels.
+        # From the corner, not from the center: whole numbers, also where a center lies between two pixels.
         corner = offset + np.array([size[0] - h, size[1] - w], np.float32) / 2
         return shift(image, jnp.round(corner).astype(jnp.int32), size, run[0].fill)
     factor, angle = 1.0, 0.0
@@ -135,11 +135,11 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def pad(width: int, value: float = 0.5) -> Pad:
-    """Add `width` pixels of colour `value` on each side: (H, W, C) becomes (H + 2 width, W + 2 width, C).
+    """Add `width` pixels of color `value` on each side: (H, W, C) becomes (H + 2 width, W + 2 width, C).
 
     Args:
         width: pixels on each side, at least 0; static, for the shape depends on it.
-        value: the colour of all channels; static.
+        value: the color of all channels; static.
 
     Raises:
         ArgumentError: a width that is no whole number or negative.
@@ -159,7 +159,7 @@ def jitter(distance: int, *, fill: float = 0.5) -> Jitter:
 
     Args:
         distance: pixels between the outermost positions, at least 0; traced.
-        fill: colour of what comes into view; static.
+        fill: color of what comes into view; static.
 
     Raises:
         ArgumentError: a distance that is no whole number or negative.
@@ -172,13 +172,13 @@ def jitter(distance: int, *, fill: float = 0.5) -> Jitter:
 
 
 def scale(low: float | Sequence[float], high: float | None = None, *, fill: float = 0.5) -> Scale:
-    """Enlarge about the centre by a factor drawn uniformly from `low` to `high`, or from a list; the size is kept.
+    """Enlarge about the center by a factor drawn uniformly from `low` to `high`, or from a list; the size is kept.
 
     Args:
         low: smallest factor, positive; or a list of factors, each as likely as the others (then `high` is not given).
             Traced.
         high: largest factor; None for always `low`. Traced.
-        fill: colour of what comes into view; static.
+        fill: color of what comes into view; static.
 
     Raises:
         ArgumentError: factors that are not positive, or `high` below `low`.
@@ -191,12 +191,12 @@ def scale(low: float | Sequence[float], high: float | None = None, *, fill: floa
 
 
 def rotate(degrees: float | Sequence[float], *, fill: float = 0.5) -> Rotate:
-    """Turn about the centre by an angle drawn uniformly from -degrees to degrees, or from a list; the size is kept.
+    """Turn about the center by an angle drawn uniformly from -degrees to degrees, or from a list; the size is kept.
 
     Args:
         degrees: largest angle, at least 0; or a list of angles, each as likely as the others, positive ones
             counter-clockwise as seen. Traced.
-        fill: colour of what comes into view; static.
+        fill: color of what comes into view; static.
 
     Raises:
         ArgumentError: no finite numbers, or a negative largest angle (a list may hold negative ones).

@@ -11,8 +11,8 @@ def standard() -> Compose:
 
     The factors (0.9, 0.92, ... 1.1) and angles (-10, -9, ... 10 degrees, 0 six times as likely as each other) are
     Lucid's lists. Lucid pads by 12, and its two jitters crop 8 + 4 again; ours keep the size and so the padding is 6:
-    the network sees the same H + 12 by W + 12 pixels. Lucid lets the scaled size vary and fills with grey, then
-    black; here the size is fixed and all fill is grey (0.5).
+    the network sees the same H + 12 by W + 12 pixels. Lucid lets the scaled size vary and fills with gray, then
+    black; here the size is fixed and all fill is gray (0.5).
 
     Example:
         >>> import jax, jax.numpy as jnp

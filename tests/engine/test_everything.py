@@ -78,7 +78,7 @@ PARAMS: dict[str, Callable[[float], Any]] = {
     "maco": lambda a: jv.param.maco(contrast=a, slopes=a),
     "ball": lambda a: jv.param.ball(PHOTOS[int(a)], 0.1 * a, "l2"),
     "alpha": lambda a: jv.param.alpha(jv.param.fourier(decay=a)),
-    "greyscale": lambda a: jv.param.greyscale(jv.param.pixel(sd=0.1 * a)),
+    "grayscale": lambda a: jv.param.grayscale(jv.param.pixel(sd=0.1 * a)),
     "shared": lambda a: jv.param.shared(jv.param.fourier(decay=a), amount=a),
 }
 T, R = jv.transforms, jv.regularizers

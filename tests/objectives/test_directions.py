@@ -44,7 +44,7 @@ def test_a_direction_at_a_position(y, x):
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (2, 3), (6, 7), (6, 3)])
-def test_a_tensor_direction_is_cut_about_the_centre(shape):
+def test_a_tensor_direction_is_cut_about_the_center(shape):
     tensor = RNG.normal(size=(*shape, 8)).astype(np.float32)
     h, w = min(4, shape[0]), min(5, shape[1])
     part = tensor[(shape[0] - h) // 2 :][:h, (shape[1] - w) // 2 :][:, :w]

@@ -14,7 +14,7 @@ from jaxviz.param import (
     cppn,
     enlarge,
     fourier,
-    greyscale,
+    grayscale,
     laplacian,
     low_resolution,
     maco,
@@ -62,7 +62,7 @@ ALL = {
     "laplacian": laplacian(),
     "low resolution": low_resolution(factor=2),
     "alpha": alpha(),
-    "greyscale": greyscale(),
+    "grayscale": grayscale(),
     "shared": shared(),
 }
 
@@ -73,7 +73,7 @@ def test_the_picture_stays(name):
     new = old.with_shape((24, 28, 3))
     channels = 4 if name == "alpha" else 3
     picture = smooth(12, 16, channels)
-    if name == "greyscale":
+    if name == "grayscale":
         picture = np.repeat(picture[..., :1], 3, -1)
     params = ENCODE(old, picture)
     resized = np.asarray(image.resize(DECODE(old, params), (24, 28), "bicubic"))

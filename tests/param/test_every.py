@@ -17,7 +17,7 @@ from jaxviz.param import (
     cppn,
     decode_group,
     fourier,
-    greyscale,
+    grayscale,
     laplacian,
     low_resolution,
     maco,
@@ -42,7 +42,7 @@ ALL = {
     "cppn": lambda sd=1.0: cppn(sd=sd, hidden=4, layers=2),
     "maco": lambda sd=1.0: maco(contrast=sd, spread=2 * sd, slopes=1.5 * sd),
     "alpha": lambda sd=1.0: alpha(laplacian(sd=sd, levels=2)),
-    "greyscale": lambda sd=1.0: greyscale(pixel(sd=sd)),
+    "grayscale": lambda sd=1.0: grayscale(pixel(sd=sd)),
     "shared": lambda sd=1.0: shared(fourier(sd=sd), amount=sd),
     "shared clip": lambda sd=1.0: shared(pixel(sd=sd), amount=sd),
 }
@@ -110,8 +110,8 @@ def test_alpha():
     assert alpha(pixel((4, 5, 3))).opacity.shape == (4, 5, 1)
 
 
-def test_greyscale():
-    param = greyscale(fourier(sd=0.5)).with_shape((6, 5, 3))
+def test_grayscale():
+    param = grayscale(fourier(sd=0.5)).with_shape((6, 5, 3))
     image = np.asarray(DECODE(param, INIT(param, KEYS[0])))
     one = fourier((6, 5, 1), sd=0.5)
     np.testing.assert_array_equal(image, np.repeat(DECODE(one, INIT(one, KEYS[0])), 3, -1))
@@ -119,7 +119,7 @@ def test_greyscale():
 
 
 def test_wrong_bases():
-    for make in (alpha, greyscale, shared):
+    for make in (alpha, grayscale, shared):
         with pytest.raises(ArgumentError, match="base must be a parameterisation"):
             make("pixel")
         with pytest.raises(ArgumentError, match="outermost"):
