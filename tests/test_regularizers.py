@@ -186,16 +186,6 @@ def test_contract(name):
     check_all(lambda regularizer, x: regularizer(x), VARIANTS[name], [images], atol=1e-4)
 
 
-def test_function():
-    def darkness(x):
-        return 1 - x.mean()
-
-    assert float(R.function(darkness)(jnp.ones((2, 2, 3)))) == 0.0
-    assert jax.tree.structure(R.function(darkness)) == jax.tree.structure(R.function(darkness))
-    own = R.l1(1.0)
-    assert R.function(own) is own
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -204,7 +194,6 @@ def test_function():
         lambda: R.l2(1.0, center=float("inf")),
         lambda: R.total_variation([1.0, 2.0]),  # pyright: ignore
         lambda: R.frequency_penalty(1.0, power=-1.0),
-        lambda: R.function(3),  # pyright: ignore
         lambda: R.p_norm(1.0, 0.5),
         lambda: R.l_infinity(float("inf")),
         lambda: R.blur(1.0, -1),

@@ -99,7 +99,7 @@ def direction(layer: str, vectors: ArrayLike, *, cossim_power: float = 0.0) -> O
     Raises:
         ArgumentError: another shape, or numbers that are not finite.
 
-    >>> probes = model.activations(photos, ["avgpool"])["avgpool"]
+    >>> probes = model.activations(photos, ["layer4"])["layer4"].mean((1, 2))
     >>> jv.visualize(model, jv.direction("layer4", probes, cossim_power=1.0), steps=1, size=32).labels
     ('layer4 direction:0', 'layer4 direction:1')
     """
@@ -113,7 +113,7 @@ def direction_neuron(
 
     Args and errors as for `direction`; `y` and `x` are traced.
 
-    >>> probe = model.activations(photos, ["avgpool"])["avgpool"][0]
+    >>> probe = model.activations(photos[:1], ["layer4"])["layer4"][0].mean((0, 1))
     >>> jv.visualize(model, jv.direction_neuron("layer4", probe, y=0, x=0), steps=1, size=32).labels
     ('layer4 direction neuron',)
     """

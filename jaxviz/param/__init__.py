@@ -1,4 +1,4 @@
-"""How an image is parameterized: what the optimizer moves, and how an image is made of it."""
+"""How an image is parameterized: what the optimizer changes, and how an image is decoded from it."""
 
 from __future__ import annotations
 

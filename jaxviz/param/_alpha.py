@@ -19,7 +19,7 @@ Parts = dict[str, PyTree]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Alpha:
-    """Made by `alpha`; the parameters are `{"color": ..., "opacity": ...}`, each those of its own parameterization."""
+    """Returned by `alpha`; the parameters are `{"color": ..., "opacity": ...}`, one entry for each parameterization."""
 
     color: Param
     opacity: Param
@@ -30,8 +30,8 @@ class Alpha:
 
     def with_shape(self, shape: Sequence[int]) -> Alpha:
         checked = check_shape(shape)
-        one = self.opacity if checked is None else self.opacity.with_shape((*checked[:2], 1))
-        return Alpha(self.color.with_shape(shape), one)
+        opacity = self.opacity if checked is None else self.opacity.with_shape((*checked[:2], 1))
+        return Alpha(self.color.with_shape(shape), opacity)
 
     def init(self, key: Array) -> Parts:
         keys = jax.random.split(key)
@@ -58,17 +58,17 @@ class Alpha:
 
 
 def alpha(base: Param | Callable[[], Param] | None = None) -> Alpha:
-    """Parameterize an image with one more channel, its opacity: 0 where it is transparent, 1 where nothing shines through.
+    """Parameterize an image with one more channel, its opacity: 0 is transparent, 1 opaque.
 
-    Lucid's `image(alpha=True)`. `shape` is (H, W, C), that of the colors; decoded images are (H, W, C + 1), and what a
-    network is to see of them has to be put on a background first. Opacity starts around 0.5. `encode` takes images
-    of C channels, which are opaque, and of C + 1.
+    Lucid's `image(alpha=True)`. `shape` is (H, W, C), the shape of the colors. Decoded images are (H, W, C + 1); put them on a
+    background (`jaxviz.transforms.composite`) before the network. Opacity starts around 0.5. `encode` takes images with C
+    channels, which are opaque, or C + 1.
 
     Args:
-        base: how colors are parameterized, and opacity in the same way, with parameters of its own; None for `fourier()`.
+        base: parameterization of the colors and, with separate parameters, of the opacity; None for `fourier()`.
 
     Raises:
-        ArgumentError: `base` is no parameterization, or is `shared`, which must be the outermost.
+        ArgumentError: `base` is not a parameterization, or is `shared`, which must be the outermost.
 
     Example:
         >>> import jax
@@ -76,6 +76,6 @@ def alpha(base: Param | Callable[[], Param] | None = None) -> Alpha:
         >>> param.shape, param.decode(param.init(jax.random.key(0))).shape
         ((4, 6, 3), (4, 6, 4))
     """
-    made = as_base(base, fourier)
-    both = Alpha(made, made)
-    return both if made.shape is None else both.with_shape(made.shape)
+    param = as_base(base, fourier)
+    both = Alpha(param, param)
+    return both if param.shape is None else both.with_shape(param.shape)

@@ -1,4 +1,4 @@
-"""Images within a distance of a given one."""
+"""Images within a distance of a fixed image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxviz.param._base import Shape, check_image, check_shape, known_shape, res
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ball:
-    """Made by `ball`; the parameters are the image (H, W, C) itself."""
+    """Returned by `ball`; the parameters are the image (H, W, C) itself."""
 
     image: Array
     radius: Array
@@ -41,7 +41,7 @@ class Ball:
         else:
             length = jnp.sqrt(jnp.square(change).sum())
             change = change * jnp.minimum(1, self.radius / jnp.maximum(length, 1e-12))
-        # The center is in [0, 1], so that clipping only brings the image nearer to it.
+        # The center is in [0, 1], so clipping only brings the image nearer to it.
         return jnp.clip(center + change, 0, 1)
 
     def encode(self, image: Array) -> Array:
@@ -53,19 +53,18 @@ class Ball:
 
 
 def ball(image: ArrayLike, radius: float, norm: Literal["l2", "l_infinity"] = "l2") -> Ball:
-    """Parameterize an image by its pixels, held within a distance of a given image, where it starts.
+    """Parameterize an image by its pixels, held within a distance of another image, where it starts.
 
     After every step of the optimizer, the image is projected onto the ball and clipped to [0, 1]: adversarial changes (Madry et
     al. 2018) and Lucid's `unit_balls`.
 
     Args:
-        image: the center, float (H, W, C) in [0, 1]; resized where the run has another size.
-        radius: at least 0, traced; for "l2" the length of the change of all pixels and channels together, for "l_infinity"
-            the largest change of one.
+        image: the center, float (H, W, C) in [0, 1]; resized to the size of the run.
+        radius: at least 0, traced; for "l2" the norm of the whole change, for "l_infinity" the largest change of one value.
         norm: "l2" or "l_infinity".
 
     Raises:
-        ArgumentError: no image in [0, 1], a negative radius or another norm.
+        ArgumentError: not an image in [0, 1], a negative radius or another norm.
 
     Example:
         >>> param = ball(jnp.full((4, 4, 3), 0.5), 0.1, "l_infinity").with_shape((4, 4, 3))

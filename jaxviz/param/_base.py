@@ -1,11 +1,11 @@
-"""The protocol of a parameterization, and what every one of them checks."""
+"""The protocol of a parameterization, and checks that all of them share."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +20,14 @@ Shape = tuple[int, int, int]
 
 @runtime_checkable
 class Param(Protocol):
-    """A parameterization of one image; a pytree, so that it can be an argument of a compiled program.
+    """A parameterization of one image: a pytree, so that compiled programs can take it as an argument.
 
-    `shape` is the image's (H, W, C), or None where the caller is to set it with `with_shape`. Two more methods may be
-    there; the functions of the same name call them where they are:
+    `shape` is the image's (H, W, C), or None until the caller sets it with `with_shape`. Optional methods:
 
-    - `decode_group(params)` and `project_group(params)`: as `decode` and `project`, for the S images of one unit of work
-      together, whose parameters have a leading axis S (see `shared`).
-    - `enlarged(params, new)`: the parameters of `new`, the same parameterization for larger images, that show the same
-      picture as `params`.
+    - `decode_group(params)` and `project_group(params)`: like `decode` and `project`, for the S images of one unit together,
+      whose parameters have a leading axis S (see `shared`).
+    - `enlarged(params, new)`: the parameters of `new`, the same parameterization for larger images, for the same picture as
+      `params`.
     """
 
     @property
@@ -39,11 +38,11 @@ class Param(Protocol):
         ...
 
     def init(self, key: Array) -> PyTree:
-        """Return real float32 parameters to start from, drawn from `key`."""
+        """Return random float32 parameters to start from."""
         ...
 
     def decode(self, params: PyTree) -> Array:
-        """Return the image, float32 (H, W, C) in [0, 1], that the parameters stand for."""
+        """Return the image of the parameters, float32 (H, W, C) in [0, 1]."""
         ...
 
     def project(self, params: PyTree) -> PyTree:
@@ -76,13 +75,13 @@ def project_group(param: Param, params: PyTree) -> PyTree:
 
 
 def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
-    """Return the parameters of `new` that show the picture of `old`'s `params`, for ascent from coarse to fine.
+    """Return the parameters of `new` for the same picture as the `params` of `old`: ascent from coarse to fine.
 
-    A parameterization that can do so exactly does (`fourier`, `cppn`); the others resize the image (bicubic, clipped
-    to [0, 1]) and encode it. Pixels are squares: the corners of the picture stay in the corners.
+    Exact where the parameterization allows it (`fourier`, `cppn`). The others resize the image (bicubic, clipped to [0, 1])
+    and encode it. Pixels are squares: the corners of the picture stay in the corners.
 
     Args:
-        old: the parameterization that `params` belong to, of known shape.
+        old: the parameterization of `params`, of known shape.
         new: the same for another size: `old.with_shape((height, width, channels))`.
         params: the parameters of one image.
 
@@ -104,22 +103,22 @@ def enlarge(old: Param, new: Param, params: PyTree) -> PyTree:
 
 
 def resized(image: Array, shape: Shape) -> Array:
-    """Return `image` at the height and width of `shape`, bicubic and clipped to [0, 1]; itself where it has them already."""
+    """Return `image` at the height and width of `shape`, bicubic and clipped to [0, 1]; unchanged if it has them already."""
     return image if image.shape[:2] == shape[:2] else jnp.clip(resize(image, shape[:2], "bicubic"), 0, 1)
 
 
 def as_base(base: Any, default: Callable[[], Param]) -> Param:
-    """Return the parameterization that another one wraps: `base`, what the function `base` makes, or the default for None.
+    """Return the parameterization that another one wraps: `base`, the result of the function `base`, or the default for None.
 
     Raises:
-        ArgumentError: neither; or one whose samples are decoded together, which must be the outermost.
+        ArgumentError: not a parameterization, or one that decodes samples together, which must be the outermost.
     """
-    made = default() if base is None else base if isinstance(base, Param) or not callable(base) else base()
-    if not isinstance(made, Param):
+    param = default() if base is None else base if isinstance(base, Param) or not callable(base) else base()
+    if not isinstance(param, Param):
         raise ArgumentError(f"base must be a parameterization such as fourier() or pixel(), got {base!r}.")
-    if hasattr(made, "decode_group"):
+    if hasattr(param, "decode_group"):
         raise ArgumentError("shared(...) must be the outermost parameterization: write shared(alpha()), not alpha(shared()).")
-    return cast(Param, made)
+    return param
 
 
 def check_shape(shape: Sequence[int] | None) -> Shape | None:
@@ -136,21 +135,21 @@ def check_shape(shape: Sequence[int] | None) -> Shape | None:
 
 
 def known_shape(param: Param) -> Shape:
-    """Return `param.shape`; raise `ArgumentError` where it is not set."""
+    """Return `param.shape`; raise `ArgumentError` if it is not set."""
     if param.shape is None:
         raise ArgumentError("The parameterization has no shape yet: call with_shape((height, width, channels)) first.")
     return param.shape
 
 
 def check_squash(squash: str) -> Squash:
-    """Return `squash`; raise `ArgumentError` unless it is one of the two known."""
+    """Return `squash`; raise `ArgumentError` unless it is "clip" or "sigmoid"."""
     if squash not in ("clip", "sigmoid"):
         raise ArgumentError(f"squash must be 'clip' or 'sigmoid', got {squash!r}.")
     return squash
 
 
 def check_image(image: Array, shape: Shape | None) -> Array:
-    """Return `image` as float32 (H, W, C); raise `ArgumentError` where its shape is another."""
+    """Return `image` as float32 (H, W, C); raise `ArgumentError` if it has another shape."""
     image = jnp.asarray(image, jnp.float32)
     if image.ndim != 3 or (shape is not None and image.shape != shape):
         raise ArgumentError(f"Expected an image (H, W, C) of shape {shape or '(H, W, C)'}, got {image.shape}.")
@@ -158,13 +157,13 @@ def check_image(image: Array, shape: Shape | None) -> Array:
 
 
 def logit(image: Array) -> Array:
-    """Return the inverse of the sigmoid; values within 1e-4 of 0 and 1 are moved there, since theirs is infinite."""
+    """Return the inverse of the sigmoid, of values clipped to [1e-4, 1 - 1e-4]: at 0 and 1 it is infinite."""
     image = jnp.clip(image, 1e-4, 1 - 1e-4)
     return jnp.log(image) - jnp.log1p(-image)
 
 
 def clip_through(image: Array) -> Array:
-    """Clip to [0, 1] with the gradient of the identity, so that a pixel at the border can come back."""
+    """Clip to [0, 1] with the gradient of the identity, so that a clipped pixel can come back."""
     return image + jax.lax.stop_gradient(jnp.clip(image, 0, 1) - image)
 
 

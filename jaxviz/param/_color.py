@@ -17,8 +17,8 @@ DECORRELATE = np.linalg.inv(_CORRELATE).astype(np.float32)
 
 
 def _mix(image: Array, matrix: np.ndarray) -> Array:
-    # Written out, instead of a matrix product: full float32 on every device, and it fuses with what comes before and after.
-    # By single channels: XLA's CPU compiler makes of sums over axes of 3 something twenty times slower.
+    # Not a matrix product: this is full float32 on every device, and fuses with its neighbors.
+    # By single channels: sums over axes of 3 are twenty times slower with XLA's CPU compiler.
     channels = [image[..., i] for i in range(3)]
     mixed = [sum(channel * float(weight) for channel, weight in zip(channels, column, strict=True)) for column in matrix.T]
     return jnp.stack(mixed, axis=-1)  # type: ignore[arg-type]
@@ -27,11 +27,11 @@ def _mix(image: Array, matrix: np.ndarray) -> Array:
 def correlate(image: Array) -> Array:
     """Turn decorrelated colors into RGB, without any offset (Olah et al. 2017, "Feature Visualization").
 
-    The matrix is Lucid's: the square root of ImageNet's color covariance over its largest column norm, so that a
-    step in one decorrelated channel moves R, G and B together as natural images do.
+    The matrix is Lucid's: the square root of ImageNet's color covariance over its largest column norm. A step in one
+    decorrelated channel moves R, G and B together, as in natural images.
 
     Args:
-        image: float32 (..., C). Returned as it is unless C is 3.
+        image: float32 (..., C). Returned unchanged unless C is 3.
 
     Example:
         >>> import jax.numpy as jnp
@@ -45,7 +45,7 @@ def decorrelate(image: Array) -> Array:
     """Turn RGB without offset into decorrelated colors; the inverse of `correlate`.
 
     Args:
-        image: float32 (..., C). Returned as it is unless C is 3.
+        image: float32 (..., C). Returned unchanged unless C is 3.
     """
     return _mix(jnp.asarray(image), DECORRELATE) if image.shape[-1] == 3 else image
 

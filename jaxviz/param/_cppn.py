@@ -1,4 +1,4 @@
-"""Images painted by a small network of the coordinates."""
+"""Images computed by a small network from coordinates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Layers = tuple[tuple[Array, Array], ...]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cppn:
-    """Made by `cppn`; the parameters are a pair (weights, biases) for each layer, whatever the size of the image."""
+    """Returned by `cppn`; the parameters are a pair (weights, biases) for each layer, independent of the image's size."""
 
     sd: Array
     shape: Shape | None = dataclasses.field(metadata=dict(static=True))
@@ -34,9 +34,9 @@ class Cppn:
     def init(self, key: Array) -> Layers:
         channels = known_shape(self)[2]
         fan_in = [3 if self.radius else 2] + [2 * self.hidden] * (self.layers - 1)
-        layers = []
-        for n, one in zip(fan_in, jax.random.split(key, self.layers), strict=True):
-            weights, biases = jnp.split(normal(one, (n + 1, self.hidden)), [n])
+        layers: list[tuple[Array, Array]] = []
+        for n, layer_key in zip(fan_in, jax.random.split(key, self.layers), strict=True):
+            weights, biases = jnp.split(normal(layer_key, (n + 1, self.hidden)), [n])
             layers.append((self.sd / np.float32(np.sqrt(n)) * weights, np.float32(0.1) * self.sd * biases[0]))
         last = jnp.zeros((2 * self.hidden, channels), jnp.float32), jnp.zeros(channels, jnp.float32)
         return *layers, last
@@ -53,9 +53,7 @@ class Cppn:
         return params
 
     def encode(self, image: Array) -> Layers:
-        raise ArgumentError(
-            "A CPPN cannot start from an image, since no weights are known that paint it; use fourier or pixel."
-        )
+        raise ArgumentError("A CPPN cannot start from an image: its weights for it are unknown. Use fourier or pixel.")
 
     def enlarged(self, params: Layers, new: Param) -> Layers:
         return params
@@ -73,30 +71,30 @@ class Cppn:
 def cppn(
     shape: Sequence[int] | None = None, *, hidden: int = 24, layers: int = 8, radius: bool = False, sd: float = 1.0
 ) -> Cppn:
-    """Parameterize an image by the weights of a small network that paints it, from the coordinates of a pixel to its color.
+    """Parameterize an image by the weights of a small network that maps a pixel's coordinates to its color.
 
     A compositional pattern producing network (Mordvintsev et al. 2018, "Differentiable Image Parameterizations"), in
     the form of Lucid's `cppn`: each layer is a product with weights and the activation
 
-        x -> [atan(x) / 0.67, atan(x)^2 / 0.6]      both parts of mean square 1 where x ~ N(0, 1)
+        x -> [atan(x) / 0.67, atan(x)^2 / 0.6]      both parts have mean square 1 for x ~ N(0, 1)
 
-    and the last one a product and a sigmoid. Weights start as N(0, sd^2 / fan-in), biases as N(0, (0.1 sd)^2), the last layer
-    as 0, so that the image starts gray. Coordinates are those of the pixels' centers: the longer side spans -sqrt(3) to
-    sqrt(3). The same parameters paint the picture at any size. Every image has its own weights (in Lucid a batch shares them).
+    and the last is a product and a sigmoid. Weights start as N(0, sd^2 / fan-in), biases as N(0, (0.1 sd)^2), the last layer
+    as 0, so the image starts gray. Coordinates are those of the pixels' centers; the longer side spans -sqrt(3) to sqrt(3).
+    The same parameters give the picture at any size. Every image has its own weights (in Lucid a batch shares them).
 
-    Its pictures are smooth shapes of flat color, for classes and deep units; it has no fine texture to give. Use
-    `learning_rate=0.003` and 200 steps or more (on the bundled network at 64 pixels, classes and layer3 then rise
-    as high as `fourier` gets in 64). With 0.01 and above the picture soon is one flat color and stays so.
+    Pictures are smooth shapes of flat color without fine texture, good for classes and deep units. Use `learning_rate=0.003`
+    and at least 200 steps: on the bundled network at 64 pixels, classes and layer3 then score as high as with `fourier` in 64
+    steps. With 0.01 and above, the picture soon becomes one flat color.
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
         hidden: width of a layer before the activation doubles it.
-        layers: how many before the last, at least 1.
+        layers: number of layers before the last, at least 1.
         radius: whether the distance from the center is a third coordinate.
-        sd: scale of the weights at the start, at least 0; larger gives busier pictures.
+        sd: scale of the initial weights, at least 0; larger gives busier pictures.
 
     Raises:
-        ArgumentError: a wrong shape, hidden, layers or sd; and from `encode`: no image can be turned into weights.
+        ArgumentError: a wrong shape, hidden, layers or sd; always from `encode`: an image has no known weights.
 
     Example:
         >>> import jax

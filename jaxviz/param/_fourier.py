@@ -18,7 +18,7 @@ from jaxviz.param._color import to_image, to_signal
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fourier:
-    """Made by `fourier`; the parameters are a real array (H, W // 2 + 1, C, 2): real and imaginary parts."""
+    """Returned by `fourier`; the parameters are a real array (H, W // 2 + 1, C, 2): real and imaginary parts."""
 
     sd: Array
     decay: Array
@@ -47,7 +47,7 @@ class Fourier:
     def enlarged(self, params: Array, new: Fourier) -> Array:
         (h, w, _), (height, width, _) = known_shape(self), known_shape(new)
         rows, columns = _interpolation(h, height), _interpolation(w, width)
-        # Products in full float32: a GPU's default would leave noise in the high frequencies that the picture lacks.
+        # Full float32: at a GPU's default precision, noise appears in the empty high frequencies.
         signal = jnp.einsum("hi,ijc,wj->hwc", rows, self._signal(params), columns, precision="highest")
         return new.project(new._spectrum(signal))
 
@@ -84,31 +84,29 @@ def fourier(
 ) -> Fourier:
     """Parameterize an image by its spectrum and decorrelated colors (Olah et al. 2017, "Feature Visualization").
 
-    Steps of one size then move all frequencies as natural images have them, and pictures come out smooth. The
-    formulas are Lucid's:
+    Steps of one size then change frequencies in the proportions of natural images, and pictures become smooth. The formulas
+    are Lucid's:
 
         scale = max(f, 1 / max(H, W)) ** -decay * sqrt(H * W)      f: frequency in cycles per pixel
-        image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, real and
-        imaginary)
+        image = sigmoid(correlate(irfft2(scale * params) / 4))     params ~ N(0, sd^2), (H, W // 2 + 1, C, 2)
 
-    `desaturation` divides the second and third decorrelated channel, so that colors move that much less than light
-    and dark.
+    with real and imaginary parts on the last axis: parameters are real, so any optimizer works. `desaturation` divides the
+    second and third decorrelated channel, so colors change that much less than brightness.
 
-    At the start the image is almost flat gray with decay 1, and faint clouds of color with decay 2. An odd W has
-    exactly W columns (Lucid makes one more and cuts it off). Parameters are real, so that any optimizer works on them.
+    With decay 1 the image starts almost flat gray, with decay 2 as faint clouds of color. An odd W has exactly W columns
+    (Lucid computes one more and cuts it off).
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
-        sd: standard deviation of the parameters at the start, at least 0.
-        decay: how steeply high frequencies are scaled down: 0 not at all, 1 as 1/f (Lucid's). 2 lets units rise higher
-            than 1 does, with half as much energy in fine detail, at a lower learning rate (`benchmarks/quality.py`).
-        desaturation: above 1 for paler colors, below 1 for stronger ones; at least 0.001. Only
-            decorrelated colors have it.
-        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
+        sd: standard deviation of the initial parameters, at least 0.
+        decay: how steeply high frequencies are scaled down: 0 not at all, 1 as 1/f (Lucid's). With 2, units reach higher
+            scores than with 1, with half the energy in fine detail, at a lower learning rate (`benchmarks/quality.py`).
+        desaturation: above 1 for paler colors, below 1 for stronger ones; at least 0.001. Only for decorrelated colors.
+        decorrelate: whether the parameters are decorrelated colors; affects only images with 3 channels.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, clipped to [0, 1] after every step.
 
     Raises:
-        ArgumentError: a wrong shape, sd, decay, desaturation or squash; also from `init` and `decode`, where no shape is set.
+        ArgumentError: a wrong shape, sd, decay, desaturation or squash; also from `init` and `decode`, if no shape is set.
 
     Example:
         >>> import jax
@@ -128,10 +126,10 @@ def fourier(
 
 
 def _interpolation(few: int, many: int) -> np.ndarray:
-    """Return the matrix (many, few) that reads a periodic signal of `few` samples at `many`, by its trigonometric polynomial.
+    """Return the matrix (many, few) of trigonometric interpolation of a periodic signal from `few` to `many` points.
 
-    The same as padding the spectrum with zeros, the highest frequency of an even number shared by both its signs; but
-    samples are the centers of equal pixels, as in resizing. Where `many` is less, frequencies that fit no more are cut off.
+    This is zero padding of the spectrum, with the highest frequency of an even number shared by both its signs. But samples
+    are the centers of equal pixels, as in resizing. If `many` is less, frequencies that no longer fit are cut off.
     """
     at = (np.arange(many)[:, None] + 0.5) / many - (np.arange(few) + 0.5) / few  # in periods
     top = min(few, many) / 2

@@ -16,15 +16,15 @@ from jaxviz.param._fourier import fourier
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Grayscale:
-    """Made by `grayscale`; the parameters are those of `base`, for one channel."""
+    """Returned by `grayscale`; the parameters are those of `base`, for one channel."""
 
     base: Param
     channels: int | None = dataclasses.field(metadata=dict(static=True))
 
     @property
     def shape(self) -> Shape | None:
-        one = self.base.shape
-        return None if one is None or self.channels is None else (one[0], one[1], self.channels)
+        shape = self.base.shape
+        return None if shape is None or self.channels is None else (shape[0], shape[1], self.channels)
 
     def with_shape(self, shape: Sequence[int]) -> Grayscale:
         checked = check_shape(shape)
@@ -51,15 +51,15 @@ class Grayscale:
 
 
 def grayscale(base: Param | Callable[[], Param] | None = None) -> Grayscale:
-    """Parameterize an image without color: one channel, made by another parameterization, repeated in all of the image's.
+    """Parameterize an image without color: one channel of another parameterization, repeated in all channels.
 
-    Lucid's `grayscale_image_rgb`. `encode` takes the mean of an image's channels.
+    Lucid's `grayscale_image_rgb`. `encode` averages an image's channels.
 
     Args:
-        base: how the one channel is parameterized; None for `fourier()`.
+        base: parameterization of the one channel; None for `fourier()`.
 
     Raises:
-        ArgumentError: `base` is no parameterization, or is `shared`, which must be the outermost.
+        ArgumentError: `base` is not a parameterization, or is `shared`, which must be the outermost.
 
     Example:
         >>> import jax
@@ -68,6 +68,6 @@ def grayscale(base: Param | Callable[[], Param] | None = None) -> Grayscale:
         >>> image.shape, bool((image[..., 0] == image[..., 2]).all())
         ((4, 6, 3), True)
     """
-    made = as_base(base, fourier)
-    grayscale = Grayscale(made, None)
-    return grayscale if made.shape is None else grayscale.with_shape(made.shape)
+    param = as_base(base, fourier)
+    gray = Grayscale(param, None)
+    return gray if param.shape is None else gray.with_shape(param.shape)

@@ -1,4 +1,4 @@
-"""Images parameterized by a pyramid: a sum of images of halved sizes."""
+"""Images parameterized by a pyramid: a sum of images, each half the size of the one before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Pyramid = tuple[Array, ...]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Laplacian:
-    """Made by `laplacian`; the parameters are a tuple of arrays (h, w, C), the finest, of the image's own size, first."""
+    """Returned by `laplacian`; the parameters are a tuple of arrays (h, w, C), full size first."""
 
     sd: Array
     shape: Shape | None = dataclasses.field(metadata=dict(static=True))
@@ -42,14 +42,14 @@ class Laplacian:
     def project(self, params: Pyramid) -> Pyramid:
         if self.squash == "sigmoid":
             return params
-        # What sticks out is taken off the finest level, which alone can have it off at single pixels.
+        # Subtract what leaves [0, 1] from the finest level: only it can change single pixels.
         signal = self._signal(params)
         inside = to_signal(to_image(signal, self.decorrelate, self.squash), self.decorrelate, self.squash)
         return params[0] + (inside - signal), *params[1:]
 
     def encode(self, image: Array) -> Pyramid:
         rest = to_signal(check_image(image, known_shape(self)), self.decorrelate, self.squash)
-        coarse = []
+        coarse: list[Array] = []
         for size in reversed(self._sizes()[1:]):
             coarse.append(resize(rest, size))
             rest = rest - self._up(coarse[-1])
@@ -74,25 +74,24 @@ def laplacian(
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> Laplacian:
-    """Parameterize an image by a sum of images of sizes halved from level to level, scaled up to full size.
+    """Parameterize an image by a pyramid: a sum of images, each half the size of the one before, scaled up to full size.
 
-    Lucid's `laplacian_pyramid_image`, with decorrelated colors and a sigmoid as its other images have them:
+    Lucid's `laplacian_pyramid_image`, with decorrelated colors and a sigmoid like its other images:
 
         image = sigmoid(correlate(sum over i of bilinear(params[i])))     params[i] ~ N(0, sd^2), (H // 2^i, W // 2^i, C)
 
-    Coarse levels move many pixels at once, so that pictures come out smooth though nothing is periodic, as it is with
-    `fourier`. Pixels are scaled up as equal squares (Lucid's are aligned at their top left corners). Try
-    `learning_rate=0.05`.
+    Coarse levels change many pixels at once, so pictures are smooth, without the periodic borders of `fourier`. Pixels are
+    scaled up as equal squares (Lucid's are aligned at their top left corners). Try `learning_rate=0.05`.
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
-        levels: how many, at least 1; sizes stop at one pixel.
-        sd: standard deviation of all parameters at the start, at least 0.
-        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
+        levels: number of images, at least 1; sizes stop at one pixel.
+        sd: standard deviation of all initial parameters, at least 0.
+        decorrelate: whether the parameters are decorrelated colors; affects only images with 3 channels.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the sum, clipped to [0, 1] after every step.
 
     Raises:
-        ArgumentError: a wrong shape, levels, sd or squash; also from `init` and `decode`, where no shape is set.
+        ArgumentError: a wrong shape, levels, sd or squash; also from `init` and `decode`, if no shape is set.
 
     Example:
         >>> import jax

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ Smooth = Literal["bilinear", "bicubic"]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class LowResolution:
-    """Made by `low_resolution`; the parameters are an array (h, w, C), the coarse grid."""
+    """Returned by `low_resolution`; the parameters are an array (h, w, C), the coarse grid."""
 
     sd: Array
     shape: Shape | None = dataclasses.field(metadata=dict(static=True))
@@ -45,7 +45,7 @@ class LowResolution:
     def project(self, params: Array) -> Array:
         if self.squash == "sigmoid":
             return params
-        # Bilinear values lie between those of the grid. Bicubic ones may lie a little beyond: decode clips them.
+        # Bilinear values lie between those of the grid. Bicubic values may lie slightly outside: decode clips them.
         return to_signal(to_image(params, self.decorrelate, self.squash), self.decorrelate, self.squash)
 
     def encode(self, image: Array) -> Array:
@@ -61,7 +61,7 @@ class LowResolution:
         return min(rows, h), min(columns, w), c
 
     def _least_squares(self, few: int, many: int) -> np.ndarray:
-        with jax.ensure_compile_time_eval():  # a constant of the program, whoever is tracing
+        with jax.ensure_compile_time_eval():  # a constant of the program, also while tracing
             up = np.asarray(resize(np.eye(few, dtype=np.float32)[:, :, None], (many, few), self.method))[..., 0]
         return np.linalg.pinv(up.astype(np.float64)).astype(np.float32)
 
@@ -76,26 +76,26 @@ def low_resolution(
     decorrelate: bool = True,
     squash: Squash = "sigmoid",
 ) -> LowResolution:
-    """Parameterize an image by a coarse grid that is scaled up smoothly, so that it has no fine detail at all.
+    """Parameterize an image by a coarse grid that is scaled up smoothly, so it has no fine detail.
 
     Lucid's `lowres_tensor` (whose pixels are aligned at their top left corners; these are equal squares):
 
         image = sigmoid(correlate(bilinear(params)))     params ~ N(0, sd^2), (ceil(H / factor), ceil(W / factor), C)
 
-    `encode` finds the grid nearest to an image by least squares (before the sigmoid): the image itself where it has no
-    finer detail. For parameters that several images share, see `shared`. Try `learning_rate=0.05`.
+    `encode` returns the grid nearest to an image by least squares (before the sigmoid); it is exact for an image without finer
+    detail. For parameters that several images share, see `shared`. Try `learning_rate=0.05`.
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
-        factor: pixels of the image for one of the grid, on each side, at least 1.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
+        factor: image pixels for one grid cell, along each side, at least 1.
         size: rows and columns of the grid, or one number for both, instead of a factor; at most those of the image.
         method: `"bilinear"` or `"bicubic"`.
-        sd: standard deviation of the parameters at the start, at least 0.
-        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
+        sd: standard deviation of the initial parameters, at least 0.
+        decorrelate: whether the parameters are decorrelated colors; affects only images with 3 channels.
         squash: `"sigmoid"`, or `"clip"`: the image is 0.5 plus the signal, the grid clipped to [0, 1] after every step.
 
     Raises:
-        ArgumentError: a wrong shape, factor, size, method, sd or squash; also from `init`, where no shape is set.
+        ArgumentError: a wrong shape, factor, size, method, sd or squash; also from `init`, if no shape is set.
 
     Example:
         >>> import jax
@@ -109,7 +109,7 @@ def low_resolution(
     if method not in get_args(Smooth):
         raise ArgumentError(f"method must be 'bilinear' or 'bicubic', got {method!r}.")
     if size is not None:
-        pair = (size, size) if isinstance(size, int) else tuple(size)
+        pair: tuple[Any, ...] = (size, size) if isinstance(size, int) else tuple(size)
         if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in pair):
             raise ArgumentError(f"size is the rows and columns of the grid, or one number for both; got {size!r}.")
         size = int(pair[0]), int(pair[1])

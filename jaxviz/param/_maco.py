@@ -1,4 +1,4 @@
-"""Images of which only the phase is free: the magnitude of every frequency is that of natural images."""
+"""Images with a fixed spectrum: only the phase is free, the magnitudes are those of natural images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.param._base import Shape, check_image, check_shape, known_shape, logit, normal
 from jaxviz.param._color import correlate, decorrelate
 
-# Of the three decorrelated channels, over 400 photos of Imagenette's validation set, cut to squares and scaled to 128 pixels:
-# the log-log slope of the mean magnitude between 0.01 and 0.4 cycles a pixel, and the spread with the mean color left out.
+# The three decorrelated channels of 400 photos of Imagenette's validation set, cut to squares and scaled to 128 pixels: the
+# log-log slope of the mean magnitude between 0.01 and 0.4 cycles per pixel, and the spread without the mean color.
 SLOPES = (1.52, 2.18, 1.94)
 SPREADS = (0.395, 0.354, 0.341)
 _EPSILON = np.float32(1e-5)
@@ -28,7 +28,7 @@ Phase = dict[str, Array]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Maco:
-    """Made by `maco`; the parameters are `{"phase": (H, W // 2 + 1, C), "mean": (), "spread": ()}`, the last two constant."""
+    """Returned by `maco`; parameters are `{"phase": (H, W // 2 + 1, C), "mean": (), "spread": ()}`, the last two constant."""
 
     contrast: Array
     spread: Array
@@ -89,26 +89,26 @@ def maco(
         phase = spread * standardized(params)                params ~ N(0, 1), (H, W // 2 + 1, C)
         image = sigmoid(contrast * correlate(standardized(irfft2(magnitude * exp(i * phase)))))
 
-    where `standardized` takes off the mean and divides by the standard deviation, over all channels. No detail can be
-    piled up, so that deep layers and classes get pictures that hold together. Steps are in radians of phase, and their
-    effect shrinks as the parameters grow. With `optimizer=optax.nadam, learning_rate=1.0`, the authors', 64 steps do on
-    the bundled network (layer4 and logits at 128 pixels); Adam, and rates from 0.1 to 1, end at much the same scores.
+    where `standardized` subtracts the mean and divides by the standard deviation, over all channels. Detail cannot pile up, so
+    deep layers and classes get coherent pictures. Steps are in radians of phase, and their effect shrinks as the parameters
+    grow. With the authors' `optimizer=optax.nadam, learning_rate=1.0`, 64 steps are enough on the bundled network (layer4 and
+    logits at 128 pixels); Adam, and rates from 0.1 to 1, reach similar scores.
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
-        contrast: factor before the sigmoid, at least 0. With 3 the pictures' standard deviation is about that of photos
-            (0.29, and 0.28 of the 400); the paper's 1 gives 0.1 and then stretches the range.
-        spread: standard deviation of the phases in radians, at least 0. 1.8 is that of uniform angles; with the authors'
-            1 they agree so much that images start with a bright spot, cut in four by the corners.
-        slopes: how steeply the magnitude falls, `f ** -slope` at f cycles a pixel, one number or C of them. None for
-            what photos have: 1.52, 2.18 and 1.94 in decorrelated colors, 1.52 in others. The ImageNet spectrum that the
-            authors publish has 2.11, 2.34 and 2.19, and gives smoother pictures. The mean has magnitude 0.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
+        contrast: factor before the sigmoid, at least 0. With 3, the standard deviation of pictures is about that of photos
+            (0.29; 0.28 in 400 photos). The paper's 1 gives 0.1; the authors then stretch the range.
+        spread: standard deviation of the phases in radians, at least 0. Uniform angles have 1.8; with the authors' 1 they are
+            so similar that images start with a bright spot, cut in four by the corners.
+        slopes: how steeply the magnitude falls, `f ** -slope` at f cycles per pixel, one number or C of them. None for the
+            slopes of photos: 1.52, 2.18 and 1.94 in decorrelated colors, else 1.52. The authors' ImageNet spectrum has 2.11,
+            2.34 and 2.19, and gives smoother pictures. The mean has magnitude 0.
         magnitude: float (h, w // 2 + 1, C), any h and w, instead of the power law: see `spectrum`.
 
-    `encode` keeps the phase of an image and nothing else: the image comes back with the magnitudes of this spectrum.
+    `encode` keeps only the phase of an image: it decodes to the magnitudes of this spectrum.
 
     Raises:
-        ArgumentError: a wrong shape, contrast, spread, slopes or magnitude; also from `init`, where no shape is set.
+        ArgumentError: a wrong shape, contrast, spread, slopes or magnitude; also from `init`, if no shape is set.
 
     Example:
         >>> import jax
@@ -119,7 +119,7 @@ def maco(
     """
     checked = check_shape(shape)
     if slopes is not None and magnitude is not None:
-        raise ArgumentError("slopes are those of the power law, which magnitude replaces: give one of the two.")
+        raise ArgumentError("Expected slopes or magnitude, not both: magnitude replaces the power law.")
     law = None if slopes is None else _numbers(slopes, "slopes", "() or (C,)", (0, 1))
     measured = None if magnitude is None else _numbers(magnitude, "magnitude", "(h, w // 2 + 1, C)", (3,))
     _check_channels(checked, slopes=law, magnitude=measured)
@@ -147,7 +147,7 @@ def spectrum(images: ArrayLike) -> Array:
 
 
 def _power_law(h: int, w: int, c: int, slopes: Array | None) -> Array:
-    """Return the magnitudes (H, W // 2 + 1, C) of a power law whose channels have the spreads of photos."""
+    """Return the magnitudes (H, W // 2 + 1, C) of a power law, scaled to the spreads of photos."""
     f = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None, :])[..., None].astype(np.float32)
     if slopes is None:
         slopes = jnp.asarray(SLOPES if c == 3 else SLOPES[0], jnp.float32)
@@ -158,12 +158,12 @@ def _power_law(h: int, w: int, c: int, slopes: Array | None) -> Array:
 
 
 def _between(few: np.ndarray, many: np.ndarray) -> np.ndarray:
-    """Return the matrix that reads values at the frequencies `few` at those of `many`, along straight lines."""
+    """Return the matrix of linear interpolation from the frequencies `few` to `many`."""
     return np.stack([np.interp(many, few, row, period=1) for row in np.eye(len(few))], -1).astype(np.float32)
 
 
 def _size(centered: Array) -> Array:
-    # With something under the root, the gradient is finite where all values are equal.
+    # The epsilon keeps the gradient finite where all values are equal.
     return jnp.sqrt((centered**2).mean() + _EPSILON**2)
 
 
@@ -181,7 +181,7 @@ def _numbers(values: Any, name: str, shape: str, axes: tuple[int, ...]) -> Array
     except (TypeError, ValueError):
         raise ArgumentError(f"{name} must be numbers {shape}, got {values!r}.") from None
     if array.ndim not in axes or 0 in array.shape or not fine:
-        which = f"the shape {array.shape}" if fine else "one that is negative or not finite"
+        which = f"the shape {array.shape}" if fine else "a negative number or one that is not finite"
         raise ArgumentError(f"{name} must be finite numbers of at least 0, of shape {shape}; got {which}.")
     return cast(Array, array)
 

@@ -16,7 +16,7 @@ from jaxviz.param._color import to_image, to_signal
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pixel:
-    """Made by `pixel`; the parameters are an array (H, W, C)."""
+    """Returned by `pixel`; the parameters are an array (H, W, C)."""
 
     sd: Array
     shape: Shape | None = dataclasses.field(metadata=dict(static=True))
@@ -48,21 +48,19 @@ class Pixel:
 
 
 def pixel(shape: Sequence[int] | None = None, *, sd: float = 0.01, decorrelate: bool = False, squash: Squash = "clip") -> Pixel:
-    """Parameterize an image by its own pixels, the textbook form: gray plus noise, clipped to [0, 1] after every step.
+    """Parameterize an image by its pixels, the textbook form: gray plus noise, clipped to [0, 1] after every step.
 
-    With `decorrelate` the optimizer moves decorrelated colors (see `correlate`) instead of RGB. With
-    `squash="sigmoid"` the image is `sigmoid(params)`, which needs no clipping; `pixel(decorrelate=True,
-    squash="sigmoid")` is Lucid's `pixel_image`.
+    With `decorrelate` the optimizer changes decorrelated colors instead of RGB. With `squash="sigmoid"` the image is
+    `sigmoid(params)`, which needs no clipping; `pixel(decorrelate=True, squash="sigmoid")` is Lucid's `pixel_image`.
 
     Args:
-        shape: (H, W, C) of the image; None to have it set by `with_shape`, as `visualize` does.
-        sd: standard deviation of the noise at the start, at least 0; around 0.5 for `"clip"`, around 0 before the
-            sigmoid.
-        decorrelate: whether the parameters are decorrelated colors; only images with 3 channels are changed by it.
-        squash: how the image is held in [0, 1]: `"clip"` or `"sigmoid"`.
+        shape: (H, W, C) of the image; None to set it later with `with_shape`, as `visualize` does.
+        sd: standard deviation of the initial noise, at least 0; around 0.5 for `"clip"`, around 0 before the sigmoid.
+        decorrelate: whether the parameters are decorrelated colors; affects only images with 3 channels.
+        squash: how the image stays in [0, 1]: `"clip"` or `"sigmoid"`.
 
     Raises:
-        ArgumentError: a wrong shape, sd or squash; also from `init`, where no shape is set.
+        ArgumentError: a wrong shape, sd or squash; also from `init`, if no shape is set.
 
     Example:
         >>> import jax

@@ -1,4 +1,4 @@
-"""Parameters that the samples of one unit have in common."""
+"""Parameters that the samples of one unit share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ Parts = dict[str, PyTree]
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shared:
-    """Made by `shared`; the parameters are `{"own": ..., "common": ...}`, both those of `base`.
+    """Returned by `shared`; the parameters are `{"own": ..., "common": ...}`, both those of `base`.
 
-    Every sample has a copy of the common part, so that the engine needs to know nothing of it. A group reads the mean of
-    the copies: the gradients of all copies are then equal, an optimizer that works on each sample by itself
-    moves them alike, and they stay equal.
+    Every sample has a copy of the common part, so the engine treats it like any parameter. A group decodes the mean of the
+    copies: all copies then have equal gradients, an optimizer updates them equally, and they stay equal.
     """
 
     base: Param
@@ -69,7 +68,7 @@ class Shared:
         return jax.tree.map(lambda own, common: own + self.amount * common, params["own"], params["common"])
 
     def _agreed(self, params: Parts) -> Parts:
-        """Return the parameters with the common parts of all samples read off the same few points."""
+        """Return the parameters with the common parts of all samples interpolated from the same points."""
         samples = jax.tree.leaves(params)[0].shape[0]
         mix = _through_points(samples, min(self.points, samples))
         common = jax.tree.map(lambda leaf: jnp.einsum("st,t...->s...", mix, leaf, precision="highest"), params["common"])
@@ -77,30 +76,31 @@ class Shared:
 
 
 def _through_points(samples: int, points: int) -> np.ndarray:
-    """Return the matrix (S, S) that brings values at S samples to the nearest that lie on lines through a few points."""
+    """Return the matrix (S, S) that projects values at S samples onto lines through evenly spread points."""
     x = np.linspace(0, points - 1, samples)
     lines = np.maximum(0, 1 - np.abs(x[:, None] - np.arange(points)))
     return (lines @ np.linalg.pinv(lines)).astype(np.float32)
 
 
 def shared(base: Param | Callable[[], Param] | None = None, *, amount: float = 1.0, points: int = 1) -> Shared:
-    """Parameterize each of a unit's samples by a part of its own plus a part that all of them share.
+    """Parameterize each sample of a unit by its own part plus a part that all samples share.
 
-    Samples then look alike where their objectives agree: for interpolations, for comparing what differs. Lucid builds such
-    bases of `lowres_tensor`s with a coarse axis of samples; here it is the sum of two sets of parameters of any base:
+    Samples then look alike where their objectives agree, for interpolations and comparisons. Lucid builds such bases from
+    `lowres_tensor`s with a coarse axis of samples; here it is a sum of two sets of parameters of any base:
 
         image[s] = base.decode(own[s] + amount * common)
 
-    At the start and after `encode` the common part is 0. Whatever `base` fixes in its parameters stays fixed.
+    The common part is 0 at the start and after `encode`. Constants of `base` stay constant.
 
     Args:
-        base: the parameterization of a sample; None for `fourier()`. `shared` itself must be the outermost.
-        amount: how much further a step of the common part moves the images than one of their own, at least 0; 0 shares nothing.
-        points: how many common parts there are, evenly spread over the samples with straight lines between them: 1 is
-            the same for all, 2 goes from the first sample to the last. With as many as there are samples, nothing is shared.
+        base: the parameterization of a sample; None for `fourier()`. `shared` must be the outermost.
+        amount: weight of the common part, at least 0: how much more a step of it changes the images than a step of their own
+            part; 0 shares nothing.
+        points: number of common parts, evenly spread over the samples with linear interpolation between them: 1 is the same
+            for all, 2 goes from the first sample to the last. With as many points as samples, nothing is shared.
 
     Raises:
-        ArgumentError: `base` is no parameterization, or amount or points is wrong.
+        ArgumentError: `base` is not a parameterization, or amount or points is out of range.
 
     Example:
         >>> import jax

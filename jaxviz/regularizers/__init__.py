@@ -3,14 +3,13 @@
 - values: `l1`, `l2`, `p_norm`, `l_infinity`; an image to stay near: `near`
 - roughness: `total_variation`, `frequency_penalty`, `blur`; at the border: `boundary_complexity`
 
-Any function of the same form can stand among them. All are sums over pixels and channels, so that a weight is as strong for
-each pixel whatever the size, but for `near`, a mean, and `l_infinity`, a maximum.
+Any function of the same form is a regularizer too. All are sums over pixels and channels, so a weight is equally strong for
+each pixel at any image size; except `near`, a mean, and `l_infinity`, a maximum.
 """
 
 from __future__ import annotations
 
 from jaxviz.regularizers._base import Regularizer as Regularizer
-from jaxviz.regularizers._base import function as function
 from jaxviz.regularizers._norms import l1 as l1
 from jaxviz.regularizers._norms import l2 as l2
 from jaxviz.regularizers._norms import l_infinity as l_infinity

@@ -1,4 +1,4 @@
-"""How far values are from a color, or from an image."""
+"""Distances of values from a gray value or from an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxviz._types import Array, ArrayLike
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class L1:
-    """Made by `l1`."""
+    """Returned by `l1`."""
 
     weight: Array
     center: Array
@@ -27,7 +27,7 @@ class L1:
 
 
 def l1(weight: float, center: float = 0.0) -> L1:
-    """Penalise `weight * sum |x - center|`.
+    """Penalize `weight * sum |x - center|`.
 
     Args:
         weight: strength, traced.
@@ -43,7 +43,7 @@ def l1(weight: float, center: float = 0.0) -> L1:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class L2:
-    """Made by `l2`."""
+    """Returned by `l2`."""
 
     weight: Array
     center: Array
@@ -53,7 +53,7 @@ class L2:
 
 
 def l2(weight: float, center: float = 0.0) -> L2:
-    """Penalise `weight * sum (x - center)^2`, the lambda |x|^2 of Simonyan et al. (2014).
+    """Penalize `weight * sum (x - center)^2`, the lambda |x|^2 of Simonyan et al. (2014).
 
     Args:
         weight: strength, traced.
@@ -69,7 +69,7 @@ def l2(weight: float, center: float = 0.0) -> L2:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class PNorm:
-    """Made by `p_norm`."""
+    """Returned by `p_norm`."""
 
     weight: Array
     p: Array
@@ -77,15 +77,15 @@ class PNorm:
 
     def __call__(self, image: Array) -> Array:
         distance = jnp.abs(image - self.center)
-        # A power is exp(p log x): keep 0, whose logarithm has an infinite derivative, away from it.
-        none = distance == 0
-        return self.weight * jnp.sum(jnp.where(none, 0, jnp.where(none, 1, distance) ** self.p))
+        # A power is exp(p log x), and the derivative of log at 0 is infinite: replace 0 before the power.
+        zero = distance == 0
+        return self.weight * jnp.sum(jnp.where(zero, 0, jnp.where(zero, 1, distance) ** self.p))
 
 
 def p_norm(weight: float, p: float = 6.0, center: float = 0.5) -> PNorm:
-    """Penalise `weight * sum |x - center|^p`, the alpha norm of Mahendran and Vedaldi (2015), who take 6.
+    """Penalize `weight * sum |x - center|^p`, the alpha norm of Mahendran and Vedaldi (2015), who use 6.
 
-    Large powers leave most values alone and stop the few that run away. The gradient where `x = center` is 0.
+    Large powers affect only values far from the center. The gradient at `x = center` is 0.
 
     Args:
         weight: strength, traced.
@@ -105,7 +105,7 @@ def p_norm(weight: float, p: float = 6.0, center: float = 0.5) -> PNorm:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class LInfinity:
-    """Made by `l_infinity`."""
+    """Returned by `l_infinity`."""
 
     weight: Array
     center: Array
@@ -115,7 +115,7 @@ class LInfinity:
 
 
 def l_infinity(weight: float, center: float = 0.5) -> LInfinity:
-    """Penalise `weight * max |x - center|`: only the value furthest away, with a gradient there alone (shared among equals).
+    """Penalize `weight * max |x - center|`: only the furthest value has a gradient (equal values share it).
 
     Args:
         weight: strength, traced.
@@ -131,7 +131,7 @@ def l_infinity(weight: float, center: float = 0.5) -> LInfinity:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Near:
-    """Made by `near`."""
+    """Returned by `near`."""
 
     image: Array
     weight: Array
@@ -139,30 +139,30 @@ class Near:
     def __call__(self, image: Array) -> Array:
         if image.shape != self.image.shape:
             raise ArgumentError(
-                f"The image to stay near has shape {self.image.shape}, what is optimized {image.shape}: resize it."
+                f"The image to stay near has shape {self.image.shape}, the optimized one {image.shape}: resize it."
             )
         return self.weight * jnp.mean(jnp.square(image - self.image))
 
 
 def near(image: ArrayLike, weight: float = 1.0) -> Near:
-    """Penalise the mean squared distance to an image, `weight * mean (x - image)^2`.
+    """Penalize the mean squared distance to an image, `weight * mean (x - image)^2`.
 
-    Keeps what is optimized near a photo: Lucid's `input_diff`, and the penalty in image space of feature accentuation (Hamblin
-    et al. 2024). A mean, not a sum as the norms: the same weight for every size.
+    Keeps the optimized image near a photo: Lucid's `input_diff`, and the penalty in image space of feature accentuation
+    (Hamblin et al. 2024). It is a mean, not a sum like the norms: the same weight for every image size.
 
     Args:
-        image: float (H, W, C) in [0, 1], of the size that is optimized, traced. NumPy or JAX.
+        image: float (H, W, C) in [0, 1], of the size of the optimized image, traced. NumPy or JAX.
         weight: strength, traced.
 
     Raises:
-        ArgumentError: no such image; when called, an image of another shape.
+        ArgumentError: not such an image; when called, an image of another shape.
 
     Example:
         >>> float(near(np.zeros((2, 2, 3)), 4.0)(jnp.full((2, 2, 3), 0.5)))
         1.0
     """
     expected = "Expected an image to stay near, float (H, W, C) in [0, 1], channels last"
-    if not isinstance(image, np.ndarray | jax.Array):
+    if not hasattr(image, "dtype"):
         raise ArgumentError(f"{expected}; got {type(image).__name__}. Convert with np.asarray(image) first.")
     came = f"got {image.dtype.name} {image.shape}"
     if image.ndim != 3 or not jnp.issubdtype(image.dtype, jnp.floating) or 0 in image.shape:
@@ -171,7 +171,7 @@ def near(image: ArrayLike, weight: float = 1.0) -> Near:
         array = np.asarray(image, np.float32)
     except jax.errors.TracerArrayConversionError:
         return Near(jnp.asarray(image, jnp.float32), leaf(weight, "weight"))
-    # Not `low < ...`: a NaN must fail too. Resampling overshoots by a little, so allow that.
+    # Written so that NaN fails too. Resampling overshoots a little, so allow that.
     if not (array.min() >= -0.01 and array.max() <= 1.01):
         raise ArgumentError(f"{expected}; {came} with values from {array.min():.4g} to {array.max():.4g}.")
     return Near(cast(Array, array), leaf(weight, "weight"))

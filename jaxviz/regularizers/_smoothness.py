@@ -1,4 +1,4 @@
-"""How rough an image is: total variation, its spectrum, its distance to a blurred one, its border."""
+"""Roughness of an image: total variation, spectrum, distance to the blurred image, border."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxviz._types import Array, ArrayLike
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class TotalVariation:
-    """Made by `total_variation`."""
+    """Returned by `total_variation`."""
 
     weight: Array
 
@@ -25,13 +25,13 @@ class TotalVariation:
         dy = jnp.diff(image, axis=0, append=image[-1:])
         dx = jnp.diff(image, axis=1, append=image[:, -1:])
         squared = dx * dx + dy * dy
-        # The derivative of sqrt at 0 is infinite, and 0 times it is NaN: keep flat places away from it.
+        # The derivative of sqrt at 0 is infinite, and 0 times infinity is NaN: replace 0 before the root.
         flat = squared == 0
         return self.weight * jnp.sum(jnp.where(flat, 0, jnp.sqrt(jnp.where(flat, 1, squared))))
 
 
 def total_variation(weight: float) -> TotalVariation:
-    """Penalise the isotropic total variation, `weight * sum sqrt(dx^2 + dy^2)` (Rudin, Osher and Fatemi 1992).
+    """Penalize the isotropic total variation, `weight * sum sqrt(dx^2 + dy^2)` (Rudin, Osher and Fatemi 1992).
 
     `dx = x[i, j + 1] - x[i, j]` and `dy = x[i + 1, j] - x[i, j]`, 0 beyond the last column and row; summed over
     pixels and channels. The gradient at a flat place is 0.
@@ -49,7 +49,7 @@ def total_variation(weight: float) -> TotalVariation:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrequencyPenalty:
-    """Made by `frequency_penalty`."""
+    """Returned by `frequency_penalty`."""
 
     weight: Array
     power: Array
@@ -60,7 +60,7 @@ class FrequencyPenalty:
         frequency = jnp.hypot(rows[:, None], columns[None, :])
         mean = frequency == 0
         factor = jnp.where(mean, (self.power == 0).astype(jnp.float32), jnp.where(mean, 1, frequency) ** self.power)
-        # The spectrum of a real image is symmetric: rfft2 leaves out the mirror images of all columns but 0 and W / 2.
+        # The spectrum of a real image is symmetric: rfft2 omits the mirror images of all columns except 0 and W / 2.
         twice = np.full(columns.shape, 2, np.float32)
         twice[0] = 1
         if w % 2 == 0:
@@ -71,11 +71,10 @@ class FrequencyPenalty:
 
 
 def frequency_penalty(weight: float, power: float = 0.0) -> FrequencyPenalty:
-    """Penalise the energy of the spectrum, `weight * sum |F(x)|^2 f^power`, with the orthonormal discrete Fourier transform F.
+    """Penalize the energy of the spectrum, `weight * sum |F(x)|^2 f^power`, with the orthonormal discrete Fourier transform F.
 
     `f = sqrt(fx^2 + fy^2)` in cycles per pixel (0 to about 0.71); the sum is over the full spectrum and the channels.
-    With power 0 it equals `l2(weight)` (Parseval); larger powers leave the mean and slow changes alone and punish
-    fine noise.
+    With power 0 it equals `l2(weight)` (Parseval); larger powers ignore the mean and slow changes and penalize fine noise.
 
     Args:
         weight: strength, traced.
@@ -91,7 +90,7 @@ def frequency_penalty(weight: float, power: float = 0.0) -> FrequencyPenalty:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blur:
-    """Made by `blur`."""
+    """Returned by `blur`."""
 
     weight: Array
     sigma: Array
@@ -102,11 +101,11 @@ class Blur:
 
 
 def blur(weight: float, sigma: float = 0.77) -> Blur:
-    """Penalise `weight * 0.5 * sum (x - b)^2`, b: the image blurred with a Gaussian, taken as a constant.
+    """Penalize `weight * 0.5 * sum (x - b)^2`, with b the image blurred with a Gaussian, as a constant.
 
-    A step of plain gradient descent on it replaces the image by `(1 - weight) * image + weight * blurred`: blurring in every
-    step, in a form that any optimizer takes (Lucid's `blur_input_each_step`, whose kernel of 3 x 3 has the variance of the
-    default sigma). At the border the weights are scaled to add up to 1 over the pixels inside.
+    A step of plain gradient descent on it replaces the image by `(1 - weight) * image + weight * blurred`. So it blurs in every
+    step, with any optimizer (Lucid's `blur_input_each_step`, whose 3 x 3 kernel has the variance of the default sigma). At the
+    border, weights are scaled to sum to 1 over the pixels inside.
 
     Args:
         weight: strength, traced.
@@ -125,7 +124,7 @@ def blur(weight: float, sigma: float = 0.77) -> Blur:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class BoundaryComplexity:
-    """Made by `boundary_complexity`."""
+    """Returned by `boundary_complexity`."""
 
     weight: Array
     width: Array
@@ -151,21 +150,21 @@ class BoundaryComplexity:
 def boundary_complexity(
     weight: float = 1.0, width: int = 20, *, center: float = 0.5, sigma: float = 1.28, mask: ArrayLike | None = None
 ) -> BoundaryComplexity:
-    """Penalise detail and color near the border: `weight * sum mask * ((b - x)^2 + 0.8 (x - center)^2)`.
+    """Penalize detail and color near the border: `weight * sum mask * ((b - x)^2 + 0.8 (x - center)^2)`.
 
-    `b` is the image blurred with a Gaussian (with its gradient), and `mask` is 1 within `width` pixels of the border. Lucid's
-    `penalize_boundary_complexity`, used for the icons of activation atlases with a width of 5; its kernel of 5 x 5 has the
+    `b` is the image blurred with a Gaussian (with its gradient), and `mask` is 1 within `width` pixels of the border. This is
+    Lucid's `penalize_boundary_complexity`, used for the icons of activation atlases with width 5; its 5 x 5 kernel has the
     variance of the default sigma.
 
     Args:
         weight: strength, traced.
-        width: pixels from the border, at least 0, traced. All of an image that is at most twice as wide.
+        width: pixels from the border, at least 0, traced.
         center: the value without penalty, traced; 0.5 is gray.
         sigma: of the blur in pixels, at least 0, traced.
-        mask: float (H, W), in [0, 1] as a rule: how strongly each pixel is penalised, in place of `width`; traced.
+        mask: float (H, W), usually in [0, 1]: the weight of each pixel, instead of `width`; traced.
 
     Raises:
-        ArgumentError: a negative width or sigma, or a mask that is not (H, W), which may come up when called.
+        ArgumentError: a negative width or sigma; here or when called, a mask that is not (H, W).
 
     Example:
         >>> float(boundary_complexity(1.0, 1)(jnp.full((3, 3, 1), 0.5)))

@@ -1,16 +1,16 @@
-"""Random transforms of an image, `(key, image (H, W, C)) -> image`, so that what is optimized survives being changed a little.
+"""Random transforms of an image, `(key, image (H, W, C)) -> image`, which make optimized images robust to small changes.
 
-- moved about: `pad`, `jitter`, `scale`, `rotate`, `crop`; in boxes: `random_resized_crop`; rearranged: `flip`, `roll`
-- less detail, or more that means nothing: `blur`, `noise`
-- colors: `color_jitter`, `color_shift`; on a random background: `composite`
-- one after the other: `compose`; published lists: `standard`, `all_stops`, `caricature`
+- motion: `pad`, `jitter`, `scale`, `rotate`, `crop`; boxes: `random_resized_crop`; rearrangement: `flip`, `roll`
+- less detail, or noise: `blur`, `noise`
+- color: `color_jitter`, `color_shift`; opacity on a random background: `composite`
+- sequences: `compose`; published lists: `standard`, `all_stops`, `caricature`
 
-Any function of the same form can stand among them. Each image has its own draw (the engine calls them under `vmap`);
-amounts are traced and shapes static, so nothing is compiled again when an amount changes.
+Any function of the same form is a transform too. Each image has its own draw (the engine calls them under `vmap`). Amounts are
+traced and shapes static, so another amount does not recompile.
 
-Padding, jitter, scaling and rotation move an image on an endless canvas of one fill color, seen through a window of
-fixed size. In `compose`, neighbors among them with the same fill color are multiplied into one motion, so that the image
-is interpolated once, bilinearly, or not at all where it only moves by whole pixels.
+Padding, jitter, scaling and rotation move an image on an endless canvas of one fill color, seen through a window of fixed
+size. In `compose`, neighbors among them with the same fill color become one motion: the image is interpolated once,
+bilinearly, or not at all if it only moves by whole pixels.
 
 Positions are (row, column) with pixel (0, 0) at the top left; the center of an image is ((H - 1) / 2, (W - 1) / 2).
 """

@@ -1,4 +1,4 @@
-"""The protocol of a transform, and what several of them need: checks, amounts, whole numbers."""
+"""The protocol of a transform, and shared checks, random amounts and whole numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxviz._types import Array, ArrayLike
 class Transform(Protocol):
     """A random transform of one image: `(key, image (H, W, C)) -> image`; a pytree whose amounts are traced leaves.
 
-    The engine calls it under `vmap`, so that every image has its own draw.
+    The engine calls it under `vmap`: every image has its own draw.
     """
 
     def __call__(self, key: Array, image: Array, /) -> Array: ...
@@ -27,7 +27,7 @@ class Transform(Protocol):
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Amount:
-    """A number drawn uniformly: between the two ends of `values`, or one of `values`."""
+    """A uniform random number: between the two ends of `values`, or one of `values`."""
 
     values: Array
     between: bool = dataclasses.field(metadata=dict(static=True))
@@ -42,12 +42,12 @@ class Amount:
 def amount(
     low: Any, high: Any, what: str, *, least: float | None = None, most: float | None = None, positive: bool = False
 ) -> Amount:
-    """Return what two numbers, one number or a list of them say; `what` is their name in an error."""
+    """Return the `Amount` of two numbers, one number or a list; errors call it `what`."""
     values = low if np.ndim(low) else [low, low if high is None else high]
     if np.ndim(low) and (high is not None or np.ndim(low) > 1 or len(low) == 0):
         raise ArgumentError(f"{what} takes two numbers or one list of at least one, got {low!r} and {high!r}.")
     leaves = [leaf(value, what, low=0 if positive else least, high=most) for value in values]
-    if any(isinstance(value, jax.Array) for value in leaves):  # traced
+    if any(not isinstance(value, np.ndarray) for value in leaves):  # traced
         return Amount(jnp.stack(leaves), not np.ndim(low))
     if positive and min(leaves) <= 0:
         raise ArgumentError(f"{what} must be positive, got {low!r}" + ("." if high is None else f" and {high!r}."))
@@ -57,7 +57,7 @@ def amount(
 
 
 def whole(uniform: Array, count: ArrayLike | int) -> Array:
-    """Return whole numbers from 0 to count - 1. (`jax.random.randint` would draw twice, and doubles the time to compile.)"""
+    """Return whole numbers from 0 to count - 1. (`jax.random.randint` draws twice and doubles the time to compile.)"""
     return jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
 
 
@@ -69,7 +69,7 @@ def checked(image: Array) -> Array:
 
 
 def checked_fill(value: float, what: str = "fill") -> float:
-    """Return a color as a static number."""
+    """Return a gray value as a static number."""
     return float(leaf(value, what))
 
 

@@ -1,4 +1,4 @@
-"""Colors: brightness, contrast, saturation and hue, and a random change of each channel."""
+"""Color: brightness, contrast, saturation and hue, and a random change of each channel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ColorJitter:
-    """Made by `color_jitter`."""
+    """Returned by `color_jitter`."""
 
     brightness: Array | None
     contrast: Array | None
@@ -29,7 +29,7 @@ class ColorJitter:
     def __call__(self, key: Array, image: Array) -> Array:
         channels = checked(image).shape[-1]
         if channels != 3 and not (self.saturation is None and self.hue is None):
-            raise ArgumentError(f"Saturation and hue are of RGB images (H, W, 3), got shape {image.shape}.")
+            raise ArgumentError(f"Saturation and hue need RGB images (H, W, 3), got shape {image.shape}.")
         drawn = jax.random.uniform(key, (4,), jnp.float32)
         if self.brightness is not None:
             image = jnp.clip(image * _factor(self.brightness, drawn[0]), 0, 1)
@@ -37,26 +37,26 @@ class ColorJitter:
             image = _blend(image, _gray(image).mean(), _factor(self.contrast, drawn[1]))
         if self.saturation is not None:
             image = _blend(image, _gray(image), _factor(self.saturation, drawn[2]))
-        return image if self.hue is None else _turn_hue(image, self.hue * (2 * drawn[3] - 1))
+        return image if self.hue is None else _rotate_hue(image, self.hue * (2 * drawn[3] - 1))
 
 
 def color_jitter(
     brightness: float | None = None, contrast: float | None = None, saturation: float | None = None, hue: float | None = None
 ) -> ColorJitter:
-    """Change brightness, contrast, saturation and hue by random amounts, by torchvision's formulas and in this order.
+    """Change brightness, contrast, saturation and hue by random amounts, with torchvision's formulas, in this order.
 
         brightness: clip(f x)
-        contrast:   clip(f x + (1 - f) m)      m: the mean of the gray image
+        contrast:   clip(f x + (1 - f) m)      m: mean of the gray image
         saturation: clip(f x + (1 - f) g)      g: the gray image, 0.2989 R + 0.587 G + 0.114 B
-        hue:        the hue turned by t of the circle
+        hue:        the hue rotated by t of the circle
 
-    with `f` drawn uniformly from max(0, 1 - amount) to 1 + amount, `t` from -hue to hue, and values clipped to [0, 1].
-    (torchvision's `ColorJitter` also draws the order.) Where a value is clipped its gradient is 0; the hue of a gray pixel is
-    undefined, and its gradient is that of its brightness.
+    with `f` uniform from max(0, 1 - amount) to 1 + amount, `t` uniform from -hue to hue, and values clipped to [0, 1].
+    (torchvision's `ColorJitter` also draws the order.) A clipped value has gradient 0. A gray pixel has no hue; its gradient
+    is that of its brightness.
 
     Args:
-        brightness: at least 0, traced. None leaves it alone and out of the program; so do the others.
-        contrast: at least 0, traced. Gray is the mean over channels where there are not 3.
+        brightness: at least 0, traced. None for no change, and no code in the program; so for the others.
+        contrast: at least 0, traced. Without three channels, gray is their mean.
         saturation: at least 0, traced; RGB images only.
         hue: from 0 to 0.5, traced; RGB images only.
 
@@ -67,19 +67,19 @@ def color_jitter(
         >>> color_jitter(0.2, 0.2, 0.2, 0.05)(jax.random.key(0), jnp.full((6, 5, 3), 0.5)).shape
         (6, 5, 3)
     """
-    given = (
+    amounts = (
         ("brightness", brightness, None),
         ("contrast", contrast, None),
         ("saturation", saturation, None),
         ("hue", hue, 0.5),
     )
-    return ColorJitter(*(None if value is None else leaf(value, what, low=0, high=high) for what, value, high in given))
+    return ColorJitter(*(None if value is None else leaf(value, what, low=0, high=high) for what, value, high in amounts))
 
 
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ColorShift:
-    """Made by `color_shift`."""
+    """Returned by `color_shift`."""
 
     shift: Array
     gain: Array
@@ -92,12 +92,12 @@ class ColorShift:
 def color_shift(shift: float, gain: float) -> ColorShift:
     """Change the mean and the contrast of every channel alone: `0.5 + (x - 0.5) exp(g) + s`.
 
-    `s` is drawn uniformly from -shift to shift and `g` from -gain to gain, for each channel; the result is not clipped. The
-    ColorShift of Plug-In Inversion (Ghiasi et al. 2022), which takes 1 for both, in units of normalised images: a shift of
-    about 0.23 here, ImageNet's standard deviation.
+    `s` is uniform from -shift to shift and `g` from -gain to gain, for each channel; the result is not clipped. This is the
+    ColorShift of Plug-In Inversion (Ghiasi et al. 2022), which uses 1 for both in units of normalized images: a shift of about
+    0.23 here, ImageNet's standard deviation.
 
     Args:
-        shift: the most that a channel's values move, at least 0, traced.
+        shift: the largest change of a channel's values, at least 0, traced.
         gain: the largest logarithm of the factor, at least 0, traced.
 
     Raises:
@@ -125,10 +125,10 @@ def _gray(image: Array) -> Array:
     return (image * _LUMA).sum(-1, keepdims=True)
 
 
-def _turn_hue(image: Array, turn: Array) -> Array:
-    """Turn the hue of an RGB image by a part of the circle, keeping the largest and the smallest value of each pixel."""
-    # A product with the identity, which no compiler fuses with what is before: fused with brightness or contrast, saturation,
-    # and the gradient of a network, jaxlib 0.10.2 on CPU took the wrong sector in a seventh of the pixels.
+def _rotate_hue(image: Array, turn: Array) -> Array:
+    """Rotate the hue of an RGB image by a fraction of the circle; the largest and smallest value of each pixel stay."""
+    # The product with the identity prevents fusion with the code before it. Fused with brightness or contrast, saturation, and
+    # the gradient of a network, jaxlib 0.10.2 on CPU took the wrong sector in a seventh of the pixels.
     image = jnp.einsum("hwc,cd->hwd", image, np.eye(3, dtype=np.float32), precision="highest")
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     high = jnp.maximum(jnp.maximum(red, green), blue)

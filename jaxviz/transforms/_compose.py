@@ -1,4 +1,4 @@
-"""Transforms one after the other."""
+"""Sequences of transforms."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jaxviz.transforms._geometry import Geometric, move
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compose:
-    """Made by `compose`."""
+    """Returned by `compose`."""
 
     parts: tuple[Transform, ...]
 
     def __call__(self, key: Array, image: Array) -> Array:
         image = checked(image)
-        run: list[Geometric] = []
+        run: list[Geometric] = []  # neighbors that are one motion
         keys: list[Array] = []
         for position, part in enumerate(self.parts):
             own = jax.random.fold_in(key, position)
@@ -38,18 +38,18 @@ class Compose:
 
 
 def compose(*transforms: Callable[[Array, Array], Array]) -> Compose:
-    """Apply transforms one after the other, each with a key of its own: `fold_in(key, its position)`.
+    """Apply transforms one after the other, each with its own key: `fold_in(key, its position)`.
 
-    Neighbors among `pad`, `jitter`, `scale`, `rotate` and `crop` with the same fill color are one motion on an endless
-    canvas, interpolated once: what one of them moves out of view the next may bring back. Only a crop is final: it is the
-    last of its neighbors, and the next motion starts anew. Compositions inside are opened up, and count as their parts.
+    Neighbors among `pad`, `jitter`, `scale`, `rotate` and `crop` with the same fill color are one motion on an endless canvas,
+    interpolated once: one may bring back what another moved out of view. Only a crop is final: it ends the motion. Nested
+    compositions are flattened.
 
     Args:
-        transforms: transforms, or any functions `(key, image) -> image`. A plain function is static: define it once,
-            outside the call, or every call compiles again; one that is a pytree may have traced leaves.
+        transforms: transforms, or any functions `(key, image) -> image`. A plain function is static: define it once, outside
+            the call, or every call compiles again. One that is a pytree may have traced leaves.
 
     Raises:
-        ArgumentError: one that cannot be called.
+        ArgumentError: an argument that cannot be called.
 
     Example:
         >>> import jax.numpy as jnp
@@ -65,5 +65,5 @@ def compose(*transforms: Callable[[Array, Array], Array]) -> Compose:
 
 
 def identity() -> Compose:
-    """Leave the image as it is."""
+    """Return the transform that changes nothing."""
     return compose()

@@ -18,9 +18,9 @@ from jaxviz.transforms._base import checked
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composite:
-    """Made by `composite`."""
+    """Returned by `composite`."""
 
-    color: Array | None  # of a plain background; None for one that is drawn
+    color: Array | None  # of a plain background; None for a random one
     noise: Fourier | None  # None for one random color
 
     def __call__(self, key: Array, image: Array) -> Array:
@@ -38,17 +38,17 @@ class Composite:
 
 
 def composite(background: Literal["noise", "random"] | float = "noise", *, sd: float = 0.2, decay: float = 1.5) -> Composite:
-    """Lay an image whose last channel is its opacity on a background: (H, W, C + 1) becomes (H, W, C).
+    """Put an image, whose last channel is its opacity, on a background: (H, W, C + 1) becomes (H, W, C).
 
-    `opacity * image + (1 - opacity) * background`. With another background for every image and step, as here, what is optimized
-    can only do well where it is opaque (Mordvintsev et al. 2018, "Differentiable Image Parameterizations"). Put it first in a
-    list of transforms: padding would fill the opacity too.
+    `opacity * image + (1 - opacity) * background`. Every image and step has another background, so an image scores well only
+    where it is opaque (Mordvintsev et al. 2018, "Differentiable Image Parameterizations"). Put it first in a list of
+    transforms: padding would fill the opacity too.
 
     Args:
-        background: "noise", smooth colored noise, drawn as `jv.param.fourier(sd=sd, decay=decay)` starts: Lucid's
-            `collapse_alpha_random`; "random", one random color all over; or a number, that gray, traced.
-        sd: how strong the noise is, at least 0, traced.
-        decay: how smooth it is: larger for larger clouds, traced.
+        background: "noise" for smooth colored noise, as `jv.param.fourier(sd=sd, decay=decay)` starts (Lucid's
+            `collapse_alpha_random`); "random" for one random color; or a number for that gray, traced.
+        sd: strength of the noise, at least 0, traced.
+        decay: smoothness of the noise: larger for larger clouds, traced.
 
     Raises:
         ArgumentError: another background, or an image with a single channel.

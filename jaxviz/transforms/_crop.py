@@ -1,4 +1,4 @@
-"""Parts of the image: a crop of fixed size, and boxes of random size resized to a fixed one."""
+"""Crops: of fixed size, and boxes of random size resized to a fixed one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxviz.transforms._geometry import STILL, Geometric
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Crop(Geometric):
-    """Made by `crop`."""
+    """Returned by `crop`."""
 
     size: Size = dataclasses.field(metadata=dict(static=True))
     random: bool = dataclasses.field(metadata=dict(static=True))
@@ -33,7 +33,7 @@ class Crop(Geometric):
 
     def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         spare = np.subtract(size, self.size)
-        before = np.where(spare > 0, spare // 2, -(-spare // 2))  # pixels cut off at the top and left; added where negative
+        before = np.where(spare > 0, spare // 2, -(-spare // 2))  # pixels cut off at the top and left; added if negative
         if self.random:
             drawn = whole(jax.random.uniform(key, (2,), jnp.float32), np.maximum(spare, 0) + 1)
             before = jnp.where(spare > 0, drawn, before)
@@ -43,18 +43,18 @@ class Crop(Geometric):
 def crop(height: int, width: int | None = None, *, at: Literal["random", "center"] = "random", fill: float = 0.5) -> Crop:
     """Cut out `height` by `width` pixels, at a random place or the center: (H, W, C) becomes (height, width, C).
 
-    All places inside are equally likely, each axis alone: cropping to H - d, W - d is Lucid's jitter by d. An axis that is
-    shorter than asked for is padded with `fill`, as much before as after (one less before where that is odd), so that this is
-    Lucid's `crop_or_pad_to` too. Pixels are never interpolated.
+    All places inside are equally likely, independently for each axis: cropping to H - d, W - d is Lucid's jitter by d. An axis
+    that is too short is padded with `fill`, equally before and after (one pixel less before if that is odd), as Lucid's
+    `crop_or_pad_to`. Pixels are never interpolated.
 
     Args:
         height: pixels, at least 1; static.
         width: pixels; None for a square.
         at: "random" or "center" (rounded up and to the left).
-        fill: color of what is added; static.
+        fill: gray of added pixels; static.
 
     Raises:
-        ArgumentError: a size that is no whole number or below 1, or another `at`.
+        ArgumentError: a size that is not a whole number of at least 1, or another `at`.
 
     Example:
         >>> crop(8, 10)(jax.random.key(0), jnp.ones((16, 16, 3))).shape
@@ -70,7 +70,7 @@ def crop(height: int, width: int | None = None, *, at: Literal["random", "center
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class RandomResizedCrop:
-    """Made by `random_resized_crop`."""
+    """Returned by `random_resized_crop`."""
 
     side: Amount
     center_sd: Array | None
@@ -88,8 +88,8 @@ class RandomResizedCrop:
         sides = np.array([h, w], np.float32)
         scale = np.array(self.size, np.float32) / (side * sides)
         offset = -start * sides * scale
-        # One matrix for the rows and one for the columns: small boxes are enlarged a lot, and each pixel of an image would be
-        # asked for by very many of the window. Antialiased, so that every pixel of a large box has a gradient.
+        # One matrix for rows and one for columns: small boxes are enlarged a lot, and a gather would read each pixel often.
+        # Antialiased, so that every pixel of a large box has a gradient.
         return jax.image.scale_and_translate(image, (*self.size, channels), (0, 1), scale, offset, "linear", antialias=True)
 
 
@@ -98,19 +98,18 @@ def random_resized_crop(
 ) -> RandomResizedCrop:
     """Cut out a box of random size at a random place and resize it to `size`: the crops of MACO (Fel et al. 2023).
 
-    The side of the box is a part of the image's, drawn uniformly from `scale`, the same part of height and width. Its center
-    is drawn from a normal distribution about the image's, N(0.5, center_sd^2) of each side, and moved so that the box lies
-    inside. Resized bilinearly, with pixels as small squares (half-pixel centers), and with antialiasing where the box is
-    larger than `size`.
+    The side of the box is a fraction of the image's, uniform from `scale`, the same for height and width. Its center is normal
+    around the image's, N(0.5, center_sd^2) of each side, and moved so that the box lies inside. Resizing is bilinear with
+    half-pixel centers, and antialiased if the box is larger than `size`.
 
-    MACO averages the gradient over several such crops a step, with noise added to each: `noise`.
+    MACO averages the gradient over several such crops in each step, with `noise` added to each.
 
     Args:
         size: (height, width) of the result in pixels, or one number for a square; static.
-        scale: smallest and largest side of the box as a part of the image's, above 0 and at most 1, or one number for
-            always the same; traced.
-        center_sd: standard deviation of the center as a part of the image's side, at least 0 (0: always in the middle), traced;
-            None for all places inside equally likely.
+        scale: smallest and largest side of the box as a fraction of the image's, above 0 and at most 1, or one number for both;
+            traced.
+        center_sd: standard deviation of the center as a fraction of the image's side, at least 0, traced. 0 is always the
+            middle; None makes all places inside equally likely.
 
     Raises:
         ArgumentError: a size below 1, `scale` not in (0, 1] or its ends in the wrong order, a negative `center_sd`.

@@ -1,4 +1,4 @@
-"""Less detail, or detail that means nothing: blur and noise."""
+"""Blur and noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxviz.transforms._base import Amount, amount, checked
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blur:
-    """Made by `blur`."""
+    """Returned by `blur`."""
 
     sigma: Amount
 
@@ -26,13 +26,13 @@ class Blur:
 
 
 def blur(low: float, high: float | None = None) -> Blur:
-    """Blur with a Gaussian whose sigma is drawn uniformly from `low` to `high`.
+    """Blur with a Gaussian whose sigma is uniform from `low` to `high`.
 
-    At the border the weights are scaled to add up to 1 over the pixels inside the image.
+    At the border, weights are scaled to sum to 1 over the pixels inside the image.
 
     Args:
-        low: smallest sigma in pixels, at least 0 (no blur); traced. Also a list, each as likely as the others.
-        high: largest sigma; None for always `low`. Traced.
+        low: smallest sigma in pixels, at least 0 (no blur); traced. Or a list of equally likely values.
+        high: largest sigma; None for `low` itself. Traced.
 
     Raises:
         ArgumentError: a negative sigma, or `high` below `low`.
@@ -47,7 +47,7 @@ def blur(low: float, high: float | None = None) -> Blur:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Noise:
-    """Made by `noise`."""
+    """Returned by `noise`."""
 
     sd: Array
     uniform: Array | None
@@ -55,7 +55,7 @@ class Noise:
     def __call__(self, key: Array, image: Array) -> Array:
         shape = checked(image).shape
         normal_key, uniform_key = jax.random.split(key)
-        # Drawn in a row and reshaped: XLA's CPU compiler takes many seconds over random numbers of four axes (vmap adds one).
+        # Drawn on one axis and reshaped: XLA's CPU compiler takes many seconds for random numbers of four axes (vmap adds one).
         count = math.prod(shape)
         image = image + self.sd * jax.random.normal(normal_key, (count,), jnp.float32).reshape(shape)
         if self.uniform is None:
@@ -65,14 +65,14 @@ class Noise:
 
 
 def noise(sd: float, uniform: float | None = None) -> Noise:
-    """Add noise to every value: normal, and uniform beside it where asked for. The result is not clipped.
+    """Add normal noise to every value, and optionally uniform noise. The result is not clipped.
 
     MACO (Fel et al. 2023) adds both to every crop.
 
     Args:
         sd: standard deviation of the normal noise, at least 0, on the scale of images in [0, 1]; traced.
-        uniform: the largest uniform noise, drawn from -uniform to uniform, at least 0; traced. None for none of it, which
-            saves drawing it.
+        uniform: the largest uniform noise, drawn from -uniform to uniform, at least 0; traced. None
+            for no uniform noise, and no code for it in the program.
 
     Raises:
         ArgumentError: a negative amount.

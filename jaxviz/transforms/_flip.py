@@ -1,4 +1,4 @@
-"""Rearranging pixels: mirror images, and rolling over the edges."""
+"""Rearranged pixels: mirror images, and rolling over the edges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxviz.transforms._base import checked, whole
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flip:
-    """Made by `flip`."""
+    """Returned by `flip`."""
 
     horizontal: Array
     vertical: Array
@@ -29,14 +29,14 @@ class Flip:
 
 
 def flip(horizontal: float = 0.5, vertical: float = 0.0) -> Flip:
-    """Mirror the image: left to right with one probability, and upside down with another.
+    """Mirror the image: left to right with one probability, upside down with another.
 
     Args:
-        horizontal: probability that left and right change places, in [0, 1], traced.
-        vertical: probability that top and bottom do, in [0, 1], traced.
+        horizontal: probability of a left-right flip, in [0, 1], traced.
+        vertical: probability of a top-bottom flip, in [0, 1], traced.
 
     Raises:
-        ArgumentError: no probability.
+        ArgumentError: a probability outside [0, 1].
 
     Example:
         >>> flip(1.0)(jax.random.key(0), jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0].tolist()
@@ -48,7 +48,7 @@ def flip(horizontal: float = 0.5, vertical: float = 0.0) -> Flip:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Roll:
-    """Made by `roll`."""
+    """Returned by `roll`."""
 
     distance: Array
 
@@ -58,16 +58,16 @@ class Roll:
 
 
 def roll(distance: int) -> Roll:
-    """Roll by a whole number of pixels, each axis alone, uniformly from -distance to distance; what leaves comes back opposite.
+    """Roll each axis by a whole number of pixels, uniform from -distance to distance; pixels reappear on the other side.
 
-    DeepDream's jitter: nothing is lost or filled in. DeepDream rolls the image back after the step; here the gradient is rolled
-    back by itself.
+    DeepDream's jitter: nothing is lost or filled in. DeepDream rolls the image back after the step; here differentiation rolls
+    the gradient back.
 
     Args:
-        distance: the most pixels up, down, left or right, at least 0; traced. May be larger than the image.
+        distance: the largest shift in pixels, at least 0; traced. May be larger than the image.
 
     Raises:
-        ArgumentError: a distance that is no whole number or negative.
+        ArgumentError: a distance that is not a whole number of at least 0.
 
     Example:
         >>> sorted(roll(5)(jax.random.key(0), jnp.arange(3.0).reshape(1, 3, 1))[0, :, 0].tolist())
@@ -78,7 +78,7 @@ def roll(distance: int) -> Roll:
 
 @jax.custom_vjp
 def _rolled(image: Array, offset: Array) -> Array:
-    """Return `jnp.roll(image, offset, (0, 1))`; its gradient gathers too, where JAX's own would scatter."""
+    """Return `jnp.roll(image, offset, (0, 1))`; its gradient is a gather, while JAX's own is a scatter."""
     for axis in (0, 1):
         index = (jnp.arange(image.shape[axis]) - offset[axis]) % image.shape[axis]
         image = jnp.take(image, index, axis=axis, mode="clip")

@@ -1,4 +1,4 @@
-"""Motions of the image on an endless canvas: padding, jitter, scaling, rotation."""
+"""Motions of an image on an endless canvas: padding, jitter, scaling, rotation."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ HERE = cast(Array, np.zeros(2, np.float32))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Geometric:
-    """A motion on the endless canvas: a window of perhaps another size, and a random similarity."""
+    """A motion on the endless canvas: a random similarity, and a window of perhaps another size."""
 
     fill: float = dataclasses.field(metadata=dict(static=True))
 
-    rigid = False  # whether it only moves by whole pixels
-    ends = False  # whether what it puts out of view is gone for the motions after it
+    rigid = False  # whether it moves only by whole pixels
+    ends = False  # whether pixels that leave the view are lost for later motions
 
     def window(self, size: Size) -> Size:
-        """Return the size of the window where it was `size` before."""
+        """Return the size of the window after the motion."""
         return size
 
     def bounds(self) -> tuple[Array | float, Array | float]:
-        """Return the largest factor of enlargement and the largest angle in degrees, the same for every draw."""
+        """Return the largest factor and the largest angle in degrees over all draws."""
         return 1.0, 0.0
 
     def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
-        """Draw `(matrix (2, 2), offset (2,))`, where the window was `size` before.
+        """Draw `(matrix (2, 2), offset (2,))` for a window of `size`.
 
-        A point at p from the center of that window goes to `matrix @ p + offset` from the center of the new one; (row, column).
+        A point at p from the center of that window moves to `matrix @ p + offset` from the center of the new one, as
+        (row, column).
         """
         raise NotImplementedError
 
@@ -50,7 +51,7 @@ class Geometric:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pad(Geometric):
-    """Made by `pad`."""
+    """Returned by `pad`."""
 
     grow: int = dataclasses.field(metadata=dict(static=True))
     rigid = True
@@ -65,7 +66,7 @@ class Pad(Geometric):
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Jitter(Geometric):
-    """Made by `jitter`."""
+    """Returned by `jitter`."""
 
     distance: Array
     rigid = True
@@ -78,7 +79,7 @@ class Jitter(Geometric):
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scale(Geometric):
-    """Made by `scale`."""
+    """Returned by `scale`."""
 
     amount: Amount
 
@@ -92,7 +93,7 @@ class Scale(Geometric):
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rotate(Geometric):
-    """Made by `rotate`."""
+    """Returned by `rotate`."""
 
     amount: Amount
 
@@ -102,12 +103,12 @@ class Rotate(Geometric):
     def motion(self, key: Array, size: Size) -> tuple[Array, Array]:
         angle = self.amount.draw(key) * np.float32(np.pi / 180)
         cos, sin = jnp.cos(angle), jnp.sin(angle)
-        # Counter-clockwise as seen, where rows point down: what is right of the center (column +1) goes up (row -1).
+        # Counter-clockwise on the screen, where rows point down: right of the center (column +1) moves up (row -1).
         return jnp.stack([jnp.stack([cos, -sin]), jnp.stack([sin, cos])]), HERE
 
 
 def move(run: Sequence[Geometric], keys: Sequence[Array], image: Array) -> Array:
-    """Apply one motion after the other as a single one."""
+    """Apply a sequence of motions as one."""
     h, w, _ = image.shape
     size = (h, w)
     matrix, offset = STILL, HERE
@@ -116,7 +117,7 @@ def move(run: Sequence[Geometric], keys: Sequence[Array], image: Array) -> Array
         size = part.window(size)
         matrix, offset = _product(m, matrix), _product(m, offset[:, None])[:, 0] + o
     if all(part.rigid for part in run):
-        # From the corner, not from the center: whole numbers, also where a center lies between two pixels.
+        # From the corner, not from the center, which may lie between two pixels: these are whole numbers.
         corner = offset + np.array([size[0] - h, size[1] - w], np.float32) / 2
         return shift(image, jnp.round(corner).astype(jnp.int32), size, run[0].fill)
     factor, angle = 1.0, 0.0
@@ -130,19 +131,19 @@ def move(run: Sequence[Geometric], keys: Sequence[Array], image: Array) -> Array
 
 
 def _product(a: Array, b: Array) -> Array:
-    # Not `@`: a matrix product has reduced precision on some accelerators, and these are positions.
+    # Not `@`: a matrix product has reduced precision on some accelerators, too little for positions.
     return (a[:, :, None] * b[None, :, :]).sum(1)
 
 
 def pad(width: int, value: float = 0.5) -> Pad:
-    """Add `width` pixels of color `value` on each side: (H, W, C) becomes (H + 2 width, W + 2 width, C).
+    """Add `width` pixels of gray `value` on each side: (H, W, C) becomes (H + 2 width, W + 2 width, C).
 
     Args:
-        width: pixels on each side, at least 0; static, for the shape depends on it.
-        value: the color of all channels; static.
+        width: pixels on each side, at least 0; static, because the shape depends on it.
+        value: of all channels; static.
 
     Raises:
-        ArgumentError: a width that is no whole number or negative.
+        ArgumentError: a width that is not a whole number of at least 0.
 
     Example:
         >>> pad(2)(jax.random.key(0), jnp.ones((4, 5, 3))).shape
@@ -152,17 +153,17 @@ def pad(width: int, value: float = 0.5) -> Pad:
 
 
 def jitter(distance: int, *, fill: float = 0.5) -> Jitter:
-    """Move by a whole number of pixels, each axis alone, uniformly over `distance + 1` positions around where it was.
+    """Move each axis by a whole number of pixels, uniform over `distance + 1` positions around the start.
 
-    Those are Lucid's positions of a random crop by `distance`; but the size is kept, and what comes into view is
-    `fill`. Pad by half of what Lucid's jitters crop less for the same picture (`standard` does).
+    These are the positions of Lucid's random crop by `distance`, but the size stays, and `fill` comes into view. For the same
+    picture, pad by half of the total distance less than in Lucid, as `standard` does.
 
     Args:
         distance: pixels between the outermost positions, at least 0; traced.
-        fill: color of what comes into view; static.
+        fill: gray of pixels that come into view; static.
 
     Raises:
-        ArgumentError: a distance that is no whole number or negative.
+        ArgumentError: a distance that is not a whole number of at least 0.
 
     Example:
         >>> jitter(8)(jax.random.key(0), jnp.ones((16, 16, 3))).shape
@@ -172,13 +173,12 @@ def jitter(distance: int, *, fill: float = 0.5) -> Jitter:
 
 
 def scale(low: float | Sequence[float], high: float | None = None, *, fill: float = 0.5) -> Scale:
-    """Enlarge about the center by a factor drawn uniformly from `low` to `high`, or from a list; the size is kept.
+    """Scale about the center by a factor, uniform from `low` to `high` or from a list; the image size stays.
 
     Args:
-        low: smallest factor, positive; or a list of factors, each as likely as the others (then `high` is not given).
-            Traced.
-        high: largest factor; None for always `low`. Traced.
-        fill: color of what comes into view; static.
+        low: smallest factor, positive; or a list of equally likely factors, without `high`. Traced.
+        high: largest factor; None for `low` itself. Traced.
+        fill: gray of pixels that come into view; static.
 
     Raises:
         ArgumentError: factors that are not positive, or `high` below `low`.
@@ -191,15 +191,14 @@ def scale(low: float | Sequence[float], high: float | None = None, *, fill: floa
 
 
 def rotate(degrees: float | Sequence[float], *, fill: float = 0.5) -> Rotate:
-    """Turn about the center by an angle drawn uniformly from -degrees to degrees, or from a list; the size is kept.
+    """Rotate about the center by an angle, uniform from -degrees to degrees or from a list; the image size stays.
 
     Args:
-        degrees: largest angle, at least 0; or a list of angles, each as likely as the others, positive ones
-            counter-clockwise as seen. Traced.
-        fill: color of what comes into view; static.
+        degrees: largest angle, at least 0; or a list of equally likely angles, counter-clockwise if positive. Traced.
+        fill: gray of pixels that come into view; static.
 
     Raises:
-        ArgumentError: no finite numbers, or a negative largest angle (a list may hold negative ones).
+        ArgumentError: not finite numbers, or a negative largest angle (a list may hold negative angles).
 
     Example:
         >>> rotate([90.0])(jax.random.key(0), jnp.arange(4.0).reshape(2, 2, 1))[..., 0].round().tolist()

@@ -1,4 +1,4 @@
-"""Lists of transforms that others published."""
+"""Published lists of transforms."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def standard() -> Compose:
     """Lucid's standard transforms: padding, jitter by 8, scaling by 0.9 to 1.1, rotation by up to 10 degrees, jitter by 4.
 
     The factors (0.9, 0.92, ... 1.1) and angles (-10, -9, ... 10 degrees, 0 six times as likely as each other) are
-    Lucid's lists. Lucid pads by 12, and its two jitters crop 8 + 4 again; ours keep the size and so the padding is 6:
-    the network sees the same H + 12 by W + 12 pixels. Lucid lets the scaled size vary and fills with gray, then
-    black; here the size is fixed and all fill is gray (0.5).
+    Lucid's lists. Lucid pads by 12, and its two jitters crop 8 + 4 pixels again. Here jitter keeps the size, so the padding is
+    6: the network gets the same H + 12 by W + 12 pixels. Lucid's scaled size varies, and it fills with gray, then black; here
+    the size is fixed and all fill is gray (0.5).
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -32,7 +32,7 @@ def all_stops() -> Compose:
     """Lucid's strongest robustness ("breaking out all the stops"): scaling by 0.8 to 1.19, rotation, jitter by 8 and 2.
 
     The factors (0.8, 0.81, ... 1.19) and angles (-10 to 9 degrees, -5 to 4 again, and -2 to 1 ten times more) are those of
-    Lucid's tutorial. It pads by 16, and its two jitters crop 8 + 2 again; ours keep the size and so the padding is 11.
+    Lucid's tutorial. It pads by 16, and its two jitters crop 8 + 2 again; here jitter keeps the size, so the padding is 11.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -51,8 +51,8 @@ def all_stops() -> Compose:
 def caricature() -> Compose:
     """Lucid's transforms for caricatures and feature inversion: milder, and half of the draws are not scaled.
 
-    Factors 0.9, 0.95, 1.05, 1.1 and four times 1; angles -5 to 4 degrees and five times more 0. Lucid pads by 8, and its two
-    jitters crop 8 + 2 again; ours keep the size and so the padding is 3.
+    Factors 0.9, 0.95, 1.05, 1.1 and four times 1; angles -5 to 4 degrees, and five more times 0. Lucid pads by 8, and its two
+    jitters crop 8 + 2 again; here jitter keeps the size, so the padding is 3.
 
     Example:
         >>> import jax, jax.numpy as jnp

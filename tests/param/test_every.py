@@ -1,4 +1,4 @@
-"""What every parameterisation keeps to: the contract, ranges, any shape and number of channels; and those that wrap others."""
+"""What every parameterization keeps to: the contract, ranges, any shape and number of channels; and those that wrap others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.tiny import random_images, tiny_model
 SIZE = (6, 5)
 SMALL = random_images(6, 5, 3)
 
-# Name -> the parameterisation with the amounts that may vary without another program.
+# Name -> the parameterization with the amounts that may vary without another program.
 ALL = {
     "fourier": lambda sd=1.0: fourier(sd=sd, desaturation=1 + sd),
     "laplacian": lambda sd=1.0: laplacian(sd=sd, levels=3),
@@ -120,7 +120,7 @@ def test_grayscale():
 
 def test_wrong_bases():
     for make in (alpha, grayscale, shared):
-        with pytest.raises(ArgumentError, match="base must be a parameterisation"):
+        with pytest.raises(ArgumentError, match="base must be a parameterization"):
             make("pixel")
         with pytest.raises(ArgumentError, match="outermost"):
             make(shared())

@@ -132,7 +132,7 @@ _PARAMS = {
     if isinstance(getattr(param, name.title().replace("_", ""), None), type)
 }
 _TRANSFORMS = {name: maker for name, maker in _makers(transforms).items() if name != "compose"}
-_REGULARIZERS = {name: maker for name, maker in _makers(regularizers).items() if name != "function"}
+_REGULARIZERS = _makers(regularizers)
 _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd", "yogi")
 
 
