@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxviz import engine
 from jaxviz._errors import ArgumentError, ImageError
+from jaxviz._fingerprint import model_digests
 from jaxviz._image_files import find_files
 from jaxviz._result_files import failures, versions
+from jaxviz._run_folder import HINT
 from jaxviz._types import StrPath
 from jaxviz.gallery._layer import Photos, Report, Work
 from jaxviz.gallery._pages import write_layer, write_map, write_units
 from jaxviz.gallery._photos import roots, shown_name
 from jaxviz.gallery._plan import Wanted, plan, way_past
-from jaxviz.gallery._record import open_folder
+from jaxviz.gallery._record import gallery_folder
 from jaxviz.gallery._similarity import PROFILE
 from jaxviz.gallery._site import Layer, Passed, Site
 from jaxviz.image import as_pair
@@ -86,7 +86,7 @@ def build(
     Example:
         >>> jaxviz.gallery.build(jaxviz.load(), "layer3,layer4", examples="photos", size=128, out="site")
     """
-    out = Path(out)
+    out = Path(out).absolute()
     pixels = model.input_size if size is None else as_pair(size)
     asked = {"samples": samples, "steps": steps, "size": pixels, "seed": seed}
     shown = {"k": k, "similar": similar, "negative": negative}
@@ -94,20 +94,21 @@ def build(
     table = model.layers(pixels)
     wanted = plan(model, layers, pixels, table)
     recipe = {name: value for name, value in options.items() if name not in _RUN}
-    identity = {
-        "weights": engine.digest(jax.tree.leaves(model)),
-        "network": engine.digest(model.graphdef),
+    settings = {
+        **model_digests(model),
         **asked,
         **shown,
         "options": engine.describe(recipe),
         "examples": _described(examples, out),
         "folder_names": dict(folder_names or {}),
     }
-    open_folder(out, identity, {one.slug: one.units.tolist() for one in wanted}, overwrite=overwrite)
     run = {name: options[name] for name in _RUN if options.get(name) is not None}
     work = Work(model, out, pixels, k, similar, negative, {**options, **asked}, run, progress)
     page = out / "index.html"
-    with failures(out, "What is finished is kept: the same call again continues."):
+    units = {layer.slug: layer.units.tolist() for layer in wanted}
+    with gallery_folder(out, settings, units, overwrite=overwrite) as has_work, failures(out, HINT):
+        if not has_work:
+            return page
         photos = work.photos(examples, wanted, folder_names)
         done: dict[str, Layer] = {}
         for one in wanted:
@@ -154,7 +155,7 @@ def _described(examples: StrPath | Sequence[StrPath] | None, out: Path) -> Any:
     for path in folders:
         if not path.exists():
             raise ImageError(f"There is no file or folder '{path}'.")
-    files, _ = find_files(examples, out)
+    files, _ = find_files(folders, out)
     if not files:
         raise ImageError(f"There are no files in '{folders[0] if folders else ''}'.")
     names = [shown_name(file, folders) for file in files]

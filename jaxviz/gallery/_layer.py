@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxviz import engine
+from jaxviz._fingerprint import digest
 from jaxviz._types import StrPath
 from jaxviz._visualize.visualize import visualize
 from jaxviz.gallery._photos import copy_photos, examples_of, histogram_of, kinds_of, roots
@@ -71,7 +72,7 @@ class Work:
         if paths is None:
             return Photos({})
         nodes = sorted(one.row.name for one in wanted)
-        folder = self.out / WORK / f"photos-{engine.digest(nodes)[:12]}"  # with other layers they are looked at anew
+        folder = self.out / WORK / f"photos-{digest(nodes)[:12]}"  # with other layers they are looked at anew
         tops = top_examples(
             self.model,
             paths,

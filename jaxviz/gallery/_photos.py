@@ -23,7 +23,8 @@ FRAMED = 0.6  # of a photo's area: what a unit sees is framed and cut out where 
 
 
 def roots(paths: StrPath | Sequence[StrPath]) -> list[Path]:
-    return [Path(one) for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    """Return files and folders as absolute paths."""
+    return [Path(path).absolute() for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
 
 
 def kinds_of(

@@ -1,66 +1,55 @@
-"""The folder of a gallery: whose it is, what it may hold, and whether a call may go on with it."""
+"""The folder of a gallery: its settings, its layers, and whether a call may continue it."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxviz import engine
-from jaxviz._atomic import names_in, write_atomically
 from jaxviz._errors import SaveError
-from jaxviz._result_files import ADVICE, failures, read_json, versions
+from jaxviz._result_files import ADVICE
+from jaxviz._run_folder import RunFolder, RunKind
 
-FORMAT = 1
-RECORD, WORK = "gallery.json", "work"
-OURS = ("index.html", "search.js", "assets", "layers", "photos", WORK, RECORD)  # the record is removed last
+WORK = "work"
+FILES = ("index.html", "search.js")
+# Their names are those of other sites too, so `overwrite` replaces galleries only.
+KIND = RunKind("gallery", 1, dict.fromkeys(("assets", "layers", "photos", WORK), ".*"), replaces_unknown=False)
 
 
-def open_folder(folder: Path, identity: Mapping[str, Any], units: Mapping[str, Sequence[int]], *, overwrite: bool) -> None:
-    """Make a folder ready for a gallery of these settings, or refuse it.
+@contextmanager
+def gallery_folder(
+    folder: Path, settings: Mapping[str, Any], layers: Mapping[str, Sequence[int]], *, overwrite: bool
+) -> Generator[bool, None, None]:
+    """Hold a folder for a gallery of these settings; give whether there is anything to do.
+
+    There is always: pages are written again. But a finished gallery on a disk that cannot be written is left as it is.
 
     Args:
         folder: made where it is missing.
-        identity: all that decides what the site shows of a layer, as JSON.
-        units: of each layer, by its folder's name. A gallery may get more layers; those that it has must be named, too.
+        settings: all that decides what the site shows of a layer.
+        layers: the units of each layer, by its folder's name. A gallery may get more layers; those that it has must be
+            among them.
         overwrite: remove the gallery that is there.
 
     Raises:
-        SaveError: the folder cannot be written, or holds a gallery of other settings, or files that are none.
+        SaveError: the folder cannot be written, is in use, or holds a gallery of other settings, or files of others.
     """
-    record = json.loads(json.dumps({"format": FORMAT, "identity": identity, "units": units}))
-    with failures(folder):
-        found = read_json(folder / RECORD)
-        found = found if isinstance(found, dict) else None
-        if found is None and (taken := [name for name in OURS if name in names_in(folder)]):
-            raise SaveError(f"The folder '{folder}' holds files that are no gallery's ('{taken[0]}'): choose another.")
-        if found is not None and overwrite:
-            for name in OURS:
-                _remove(folder / name)
-        elif found is not None:
-            _check(folder, found, record)
-        record["versions"] = versions()
-        write_atomically(folder / RECORD, lambda file: file.write(json.dumps(record, indent=1).encode()), durable=True)
+    with RunFolder(folder, KIND, settings, FILES, overwrite=overwrite) as run:
+        about = {"layers": {name: list(units) for name, units in layers.items()}}
+        _check_layers(run, layers)
+        if not run.is_writable and run.found == {**(run.found or {}), **about, "finished": True}:
+            yield False
+            return
+        run.update({**about, "finished": False})
+        yield True
+        run.update({**about, "finished": True})
 
 
-def _check(folder: Path, found: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    named = ("format", "identity")
-    different = list(engine.differences({n: found.get(n) for n in named}, {n: record[n] for n in named}))
-    if different:
-        listed = "; ".join(one.removeprefix("identity.") for one in different[:6]) + ("; ..." if len(different) > 6 else "")
-        raise SaveError(f"The folder '{folder}' holds a gallery with other settings ({listed}): {ADVICE}.")
-    there, here = found.get("units"), record["units"]
-    for layer, units in (there if isinstance(there, dict) else {}).items():
-        if layer not in here:
-            raise SaveError(f"The gallery in '{folder}' has the layer '{layer}', too: name it as well, or {ADVICE}.")
-        if units != here[layer]:
-            raise SaveError(f"The gallery in '{folder}' has other units of '{layer}': {ADVICE}.")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _check_layers(run: RunFolder, layers: Mapping[str, Sequence[int]]) -> None:
+    shown = (run.found or {}).get("layers")
+    for layer, units in (shown if isinstance(shown, dict) else {}).items():
+        if layer not in layers:
+            raise SaveError(f"The gallery in '{run.path}' has the layer '{layer}', too: name it as well, or {ADVICE}.")
+        if units != list(layers[layer]):
+            raise SaveError(f"The gallery in '{run.path}' has other units of '{layer}': {ADVICE}.")

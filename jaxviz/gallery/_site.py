@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from jaxviz._file_names import FileNames
 
 NO_CLASS = ""  # of an example that lies in no folder of its class
 
@@ -152,15 +152,6 @@ class Site:
 
 
 def slugs(names: Sequence[str]) -> list[str]:
-    """Return a folder's name for every layer: safe on every file system, unique also where upper and lower case are one."""
-    used: set[str] = set()
-    found = []
-    for name in names:
-        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-        stem = wanted = re.sub(r"[^A-Za-z0-9._]+", "-", plain)[:80].strip("-._") or "layer"
-        again = 2
-        while stem.lower() in used:
-            stem, again = f"{wanted}_{again}", again + 1
-        used.add(stem.lower())
-        found.append(stem)
-    return found
+    """Return a folder's name for every layer, see `FileNames`."""
+    unique = FileNames()
+    return [unique(name, "layer") for name in names]
