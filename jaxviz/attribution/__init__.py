@@ -21,6 +21,7 @@ from jaxviz.attribution._cam.cam import traced_cam as traced_cam
 from jaxviz.attribution._cam.cam import xgrad_cam as xgrad_cam
 from jaxviz.attribution._cam.layers import default_layer as default_layer
 from jaxviz.attribution._cam.score_cam import score_cam as score_cam
+from jaxviz.attribution._comparison import compare as compare
 from jaxviz.attribution._methods.deep_lift import deep_lift as deep_lift
 from jaxviz.attribution._methods.full_grad import full_grad as full_grad
 from jaxviz.attribution._methods.gradient import deconvnet as deconvnet
@@ -38,7 +39,6 @@ from jaxviz.attribution._methods.smoothgrad import smoothgrad as smoothgrad
 from jaxviz.attribution._methods.smoothgrad import smoothgrad_squared as smoothgrad_squared
 from jaxviz.attribution._methods.smoothgrad import vargrad as vargrad
 from jaxviz.attribution._pictures import Look as Look
-from jaxviz.attribution._pictures import compare as compare
 from jaxviz.attribution._target import log_probability as log_probability
 from jaxviz.attribution._target import margin as margin
 from jaxviz.attribution._target import probability as probability

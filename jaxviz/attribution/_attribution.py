@@ -1,20 +1,23 @@
-"""Attribution: raw, signed maps with how they were made; reduced, normalised, resized and cut in separate steps."""
+"""`Attribution`: raw, signed maps and how they were computed; reduced, normalized, resized and cut out in separate steps."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import jax
 import numpy as np
 
+from jaxviz import plot
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike, StrPath
-from jaxviz.attribution import _files as saved
+from jaxviz.attribution import _comparison as comparison
+from jaxviz.attribution import _files as files
 from jaxviz.attribution import _pictures as pictures
 from jaxviz.attribution._target import FunctionTarget, ObjectiveTarget, Target
+from jaxviz.attribution._types import Normalization, Reduction
 from jaxviz.image import Size
 from jaxviz.image import resize as resize_images
 from jaxviz.models import Model
@@ -23,10 +26,8 @@ from jaxviz.objectives import combine
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Reduction: TypeAlias = Literal["max_abs", "sum_abs", "sum"]
-Normalisation: TypeAlias = Literal["max_abs", "min_max"]
-
 OK, BLANK, NEGATIVE, NOT_FINITE = "ok", "zero everywhere", "negative everywhere, cut off by ReLU", "not finite"
+_NOT_DIAGNOSED = np.empty(0, str)  # the default of `diagnosis`, replaced at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -49,7 +50,7 @@ class Attribution:
         extra: further arrays that a method gives, with the axis of N images in front.
 
     >>> attribution = saliency(model, images)
-    >>> attribution.reduce("max_abs").normalise().maps.max()
+    >>> attribution.reduce("max_abs").normalize().maps.max()
     1.0
     """
 
@@ -61,12 +62,12 @@ class Attribution:
     spatial: bool
     layer: str | None = None
     delta: np.ndarray | None = None
-    diagnosis: np.ndarray = None  # type: ignore[assignment]
+    diagnosis: np.ndarray = dataclasses.field(default_factory=lambda: _NOT_DIAGNOSED)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     extra: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.diagnosis is None:
+        if self.diagnosis is _NOT_DIAGNOSED:
             object.__setattr__(self, "diagnosis", diagnose(self.maps, self.scores.ndim))
         lead = self.scores.shape
         if self.maps.ndim != len(lead) + (2 if self.spatial else 3) or self.maps.shape[: len(lead)] != lead or not lead:
@@ -102,7 +103,7 @@ class Attribution:
             values = values.max(-1) if how == "max_abs" else values.sum(-1)
         return dataclasses.replace(self, maps=values, spatial=True)
 
-    def normalise(self, how: Normalisation = "max_abs") -> Attribution:
+    def normalize(self, how: Normalization = "max_abs") -> Attribution:
         """Return each map scaled by itself: to [-1, 1] by its largest absolute value, or to [0, 1] from its least to its most.
 
         Blank maps stay 0. Under `"max_abs"` zero stays zero and the sign stays.
@@ -114,7 +115,7 @@ class Attribution:
             low = self.maps.min(axes, keepdims=True)
             size = self.maps.max(axes, keepdims=True) - low
         else:
-            raise ArgumentError(f"normalise by 'max_abs' or 'min_max', not {how!r}.")
+            raise ArgumentError(f"normalize by 'max_abs' or 'min_max', not {how!r}.")
         with np.errstate(invalid="ignore"):
             return dataclasses.replace(self, maps=(self.maps - low) / np.where(size > 0, size, 1))
 
@@ -148,20 +149,40 @@ class Attribution:
         return np.where(mask, images[:, None] if self.many else images, np.float32(fill))
 
     def overlay(
-        self, images: ArrayLike, *, signed: bool | None = None, share: pictures.Share = "map", **options: Any
+        self,
+        images: ArrayLike,
+        *,
+        signed: bool | None = None,
+        share: pictures.Share = "map",
+        alpha: float = 0.8,
+        constant: bool = False,
+        colors: plot.Colours | None = None,
+        fade: float = 0.8,
+        percentile: float = 99,
     ) -> np.ndarray:
-        """Return the maps over the images, uint8 (N, H, W, 3), or (N, K, H, W, 3): RGB.
+        """Return the maps over the images, RGB uint8 (N, H, W, 3), or (N, K, H, W, 3).
 
         Args:
-            images: (N, H, W, C) in [0, 1], those that were explained.
-            signed: blue for negative, red for positive; as for `view="auto"` of `Look` unless given.
+            images: (N, H, W, C) in [0, 1], the explained images.
+            signed: blue for negative, red for positive; chosen as for `view="auto"` of `Look` by default.
             share: which maps share their limit, see `Look`.
-            **options: of `jaxviz.plot.overlay`: `alpha`, `constant`, `colours`, `fade`, `percentile`.
+            alpha, constant, colors, fade, percentile: see `jaxviz.plot.overlay`.
 
-        >>> attribution.overlay(images, constant=True, alpha=0.5, colours="turbo").shape
-        (2, 128, 128, 3)
+        >>> maps = jv.attribute(model, images, "grad_cam")
+        >>> maps.overlay(images, constant=True, alpha=0.5, colors="turbo").shape == images.shape
+        True
         """
-        return pictures.overlay(self, images, signed=signed, share=share, **options)
+        return pictures.overlay(
+            self,
+            images,
+            signed=signed,
+            share=share,
+            alpha=alpha,
+            constant=constant,
+            colors=colors,
+            fade=fade,
+            percentile=percentile,
+        )
 
     def picture(
         self,
@@ -181,7 +202,7 @@ class Attribution:
 
     def figure(self, images: ArrayLike | None = None, *, inches: float = 1.6, **look: Unpack[pictures.Look]) -> Figure:
         """Return the maps as a `matplotlib.figure.Figure`, a row for each image; see `picture`, and `jaxviz.plot.figure`."""
-        return pictures.figure(self, images, look, inches)
+        return comparison.figure(self, images, look, inches)
 
     def save(
         self, folder: StrPath, images: ArrayLike | None = None, *, overwrite: bool = False, **look: Unpack[pictures.Look]
@@ -194,7 +215,7 @@ class Attribution:
         Raises:
             SaveError: the folder cannot be written, or a file is in the way and `overwrite` is False.
         """
-        saved.write(self, Path(folder), images, look, overwrite)
+        files.write(self, Path(folder), images, look, overwrite)
         return Path(folder)
 
     def _repr_jpeg_(self) -> bytes | None:
@@ -215,7 +236,7 @@ def load_attribution(folder: StrPath) -> Attribution:
     Raises:
         SaveError: the folder holds none, or a damaged one.
     """
-    return Attribution(**saved.read(folder))
+    return Attribution(**files.read(folder))
 
 
 def diagnose(maps: np.ndarray, lead: int, *, negative: np.ndarray | None = None) -> np.ndarray:

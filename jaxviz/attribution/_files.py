@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,9 +15,7 @@ from jaxviz._file_names import picture_names
 from jaxviz._result_files import SHEET, failures, jsonable, old_files, refuse_existing, versions, write_json, write_png
 from jaxviz._types import ArrayLike, StrPath
 from jaxviz.attribution import _pictures as pictures
-
-if TYPE_CHECKING:
-    from jaxviz.attribution._attribution import Attribution
+from jaxviz.attribution._types import AttributionLike
 
 FORMAT = 1
 ARRAYS, RECORD = "attribution.npz", "attribution.json"
@@ -25,7 +23,7 @@ _NAMES = ("maps", "scores", "targets", "classes", "delta", "diagnosis")
 _EXTRA = "extra."  # before the names of the method's own arrays
 
 
-def write(attribution: Attribution, folder: Path, images: ArrayLike | None, look: pictures.Look, overwrite: bool) -> None:
+def write(attribution: AttributionLike, folder: Path, images: ArrayLike | None, look: pictures.Look, overwrite: bool) -> None:
     """Write the pictures, the sheet, the record and, in the end, the arrays: each file in one step."""
     many = attribution.scores.shape[1] if attribution.many else 1
     names = picture_names([f"{attribution.method}:{i}" for i in range(len(attribution))], many)
@@ -60,7 +58,7 @@ def write(attribution: Attribution, folder: Path, images: ArrayLike | None, look
             (folder / name).unlink(missing_ok=True)
 
 
-def describe(attribution: Attribution) -> dict[str, Any]:
+def describe(attribution: AttributionLike) -> dict[str, Any]:
     """Return of one image's attribution, as JSON can hold it, what was explained and whether there is something to see."""
     found = {
         name: np.asarray(value)[0].tolist()

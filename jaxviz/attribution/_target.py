@@ -1,10 +1,10 @@
-"""What is explained: a class score, a function of the logits, or any objective, K of them for each image."""
+"""Targets of attribution: class scores, functions of the logits, or objectives; K for each image."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ from jaxviz.objectives import Objective
 from jaxviz.ops import EXACT, Ops
 
 Score: TypeAlias = Literal["logit", "probability", "log_probability", "margin"]
-Classes: TypeAlias = int | str | ArrayLike | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | None
-AsTarget: TypeAlias = Any  # Classes, Scored, an Objective, or a function of the logits
+Class: TypeAlias = int | str | np.integer
+Classes: TypeAlias = Class | ArrayLike | Sequence[Class | ArrayLike] | Sequence[Sequence[Class | ArrayLike]] | None
 
 _EXPECTED = (
     "Expected target=None (each image's top class), a class (an index or a name), N classes, one for each image, (N, K) or "
@@ -30,49 +30,50 @@ _EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """Classes, and the function of the logits that is explained of each; see `probability` and `margin`."""
+    """Classes, and which function of their logits is explained; see `probability` and `margin`."""
 
     classes: Classes
     score: Score
 
 
 def probability(classes: Classes = None) -> Scored:
-    """Explain the softmax probability of classes instead of their logit; `classes` as for any `target`.
+    """Return the target "softmax probability of classes", instead of their logits; `classes` as for any `target`.
 
-    >>> saliency(model, images, probability("church"))
+    >>> jv.attribution.saliency(model, images, jv.attribution.probability(3)).targets.shape == (len(images),)
+    True
     """
     return Scored(classes, "probability")
 
 
 def log_probability(classes: Classes = None) -> Scored:
-    """Explain the logarithm of the softmax probability of classes, minus the cross entropy; `classes` as for any `target`."""
+    """Return the target "log of the softmax probability", the negative cross entropy; `classes` as for any `target`."""
     return Scored(classes, "log_probability")
 
 
 def margin(classes: Classes = None) -> Scored:
-    """Explain by how much the logit of a class is above the best of all others; `classes` as for any `target`."""
+    """Return the target "logit of a class less the largest logit of all others"; `classes` as for any `target`."""
     return Scored(classes, "margin")
 
 
 class Target:
-    """Base of what may be explained: K scores of each image, from the values of some layers.
+    """Base of targets: K scores of each image, computed from the values of some layers.
 
-    A target is a pytree. Which classes are meant may differ from image to image, so their indices travel with the images:
-    `index` is int32 (n, K), or None for each image's top class, or for targets without classes.
+    A target is a pytree. Classes may differ from image to image, so their indices are items next to the images: `index` is
+    int32 (n, K), or None for each image's top class, or for targets without classes.
     """
 
-    many: bool  # whether there is an axis of K targets; otherwise K is 1, and the axis is dropped in the end
+    many: bool  # whether results have an axis of K targets; if not, K is 1 and the axis is dropped at the end
 
     def layers(self) -> tuple[str, ...]:
-        """Return the names of the layers whose values the scores are made of."""
+        """Return the names of the layers that the scores are computed from."""
         return ("output",)
 
     def choose(self, acts: dict[str, Array], index: Array | None) -> Array | None:
-        """Return the classes int32 (n, K) that are meant, where the target is about classes."""
+        """Return the classes int32 (n, K), or None for targets without classes."""
         return index
 
     def scores(self, acts: dict[str, Array], images: Array, index: Array | None) -> Array:
-        """Return float32 (K, n), of values of the layers and images (n, H, W, C)."""
+        """Return the scores float32 (K, n), given the values of the layers and the images (n, H, W, C)."""
         raise NotImplementedError
 
 
@@ -90,7 +91,7 @@ class ClassTarget(Target):
     def scores(self, acts: dict[str, Array], images: Array, index: Array | None) -> Array:
         logits = acts["output"]
         assert index is not None, "choose() first"
-        # A product with ones and zeros and not a gather, whose gradient is a scatter; exact at any precision.
+        # A product with a one-hot vector: the gradient of a gather is a scatter, which is slower. Exact at any precision.
         one_hot = jax.nn.one_hot(index.T, logits.shape[-1], dtype=logits.dtype)
         if self.score in ("probability", "log_probability"):
             logits = (jax.nn.softmax if self.score == "probability" else jax.nn.log_softmax)(logits)
@@ -101,7 +102,7 @@ class ClassTarget(Target):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class FunctionTarget(Target):
-    """Any function of the logits."""
+    """A function of the logits."""
 
     fn: Callable[[Array], Array] = dataclasses.field(metadata=dict(static=True))
     many = False
@@ -113,11 +114,11 @@ class FunctionTarget(Target):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class ObjectiveTarget(Target):
-    """An objective, or K of them as one objective with K units."""
+    """An objective, or an objective with K units as K targets."""
 
     each: Objective  # the leaves with an entry per unit
     rest: Objective
-    reference: dict[str, Array]  # the values of the reference image, where the objective has one
+    reference: dict[str, Array]  # values of the reference image, if the objective has one
     many: bool = dataclasses.field(metadata=dict(static=True))
 
     def layers(self) -> tuple[str, ...]:
@@ -127,31 +128,34 @@ class ObjectiveTarget(Target):
         values = {**acts, **self.reference}
         if not self.many:
             return objectives.combine(self.each, self.rest)(values, images)[None]
-        return jax.vmap(lambda one: objectives.combine(one, self.rest)(values, images))(self.each)
+        return jax.vmap(lambda unit: objectives.combine(unit, self.rest)(values, images))(self.each)
+
+
+AsTarget: TypeAlias = Classes | Scored | Objective | Target | Callable[[Array], Array]
 
 
 def as_target(model: Model, target: AsTarget, images: ArrayLike) -> tuple[Target, np.ndarray | None]:
-    """Return what a user's `target` means, and the classes of each image, int32 (N, K), where it is about given classes.
+    """Return a user's `target` as a `Target`, and the given classes of each image, int32 (N, K), or None.
 
     Raises:
-        ArgumentError: a length that does not fit the N images, or something that is no target.
+        ArgumentError: a length that does not fit the N images, or something that is not a target.
         UnitError: a class, unit or layer that the network does not have.
     """
     size, count = (int(images.shape[1]), int(images.shape[2])), int(images.shape[0])
     if isinstance(target, Target):
         return target, None
     if isinstance(target, Scored):
-        if not isinstance(target.classes, Scored | Objective) and not callable(target.classes):
-            made, index = as_target(model, target.classes, images)
-            return ClassTarget(made.many, target.score), index
-        raise ArgumentError(f"Expected classes to take the {target.score} of; got {target.classes!r}.")
+        if isinstance(target.classes, Scored | Objective) or callable(target.classes):
+            raise ArgumentError(f"Expected classes to take the {target.score} of; got {target.classes!r}.")
+        class_target, index = as_target(model, target.classes, images)
+        return ClassTarget(class_target.many, target.score), index
     if isinstance(target, str) and ":" in target:
         try:
             target = model.class_index(target)
         except UnitError:
-            return _objective(model, objectives.parse(target), size, single=True), None
+            return _objective_target(model, objectives.parse(str(target)), size, single=True), None
     if isinstance(target, Objective):
-        return _objective(model, target, size), None
+        return _objective_target(model, target, size), None
     if callable(target):
         shape = jax.eval_shape(
             target, jax.eval_shape(lambda m, x: activations(m, x, ("output",)), model, images)["output"]
@@ -161,7 +165,7 @@ def as_target(model: Model, target: AsTarget, images: ArrayLike) -> tuple[Target
         return FunctionTarget(as_static(target)), None
     if target is None:
         return ClassTarget(many=False), None
-    classes = _classes(model, target)
+    classes = _as_indices(model, target)
     if classes.ndim == 0:
         return ClassTarget(many=False), np.full((count, 1), classes, np.int32)
     if classes.ndim == 1 and len(classes) == count:
@@ -171,49 +175,49 @@ def as_target(model: Model, target: AsTarget, images: ArrayLike) -> tuple[Target
     raise ArgumentError(f"{_EXPECTED}; got classes of shape {classes.shape} for {count} images.")
 
 
-def _classes(model: Model, target: Any) -> np.ndarray:
-    """Return class indices, from names or indices, checked."""
-    if isinstance(target, str):
-        return np.asarray(model.class_index(target), np.int32)
-    if isinstance(target, Sequence):
-        rows = [_classes(model, one) for one in target]
+def _as_indices(model: Model, classes: Classes) -> np.ndarray:
+    """Return class indices int32 for names or indices, checked."""
+    if isinstance(classes, str):
+        return np.asarray(model.class_index(classes), np.int32)
+    if isinstance(classes, Sequence):
+        rows = [_as_indices(model, row) for row in classes]
         try:
-            given = np.asarray(rows)
+            indices = np.asarray(rows)
         except ValueError:
             raise ArgumentError(f"{_EXPECTED}; got rows of different lengths.") from None
     else:
-        given = np.asarray(target)
-    if not np.issubdtype(given.dtype, np.integer):
-        raise ArgumentError(f"{_EXPECTED}; got {type(target).__name__} of {given.dtype}.")
-    wrong = np.unique(given[(given < 0) | (given >= model.num_classes)])
+        indices = np.asarray(classes)
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise ArgumentError(f"{_EXPECTED}; got {type(classes).__name__} of {indices.dtype}.")
+    wrong = np.unique(indices[(indices < 0) | (indices >= model.num_classes)])
     if wrong.size:
         listed = ", ".join(map(str, wrong[:5]))
         raise UnitError(f"Expected classes from 0 to {model.num_classes - 1}; got {listed}.")
-    return given.astype(np.int32)
+    return indices.astype(np.int32)
 
 
-def _objective(model: Model, objective: Objective, size: tuple[int, int], *, single: bool = False) -> Target:
-    """Return the target; `single`: a list of one unit, as strings always make, is one target without an axis of its own."""
+def _objective_target(model: Model, objective: Objective, size: tuple[int, int], *, single: bool = False) -> Target:
+    """Return the target; with `single`, an objective of one unit, as strings give, has no axis of targets."""
     bound = objective.bind(model, size)
     each, rest = objectives.partition(bound)
     many = bool(jax.tree.leaves(each))
     if single and objectives.count(bound) == 1:
         each, many = jax.tree.map(lambda leaf: leaf[0], each), False
-    seen: dict[str, Array] = {}
+    values: dict[str, Array] = {}
     reference = bound.reference()
     if reference is not None:
         if reference.ndim != 3:
             raise ArgumentError("As a target, an objective may compare with one image, not with several.")
-        seen = {objectives.reference_name(): reference[None]}
-        found = model.activations(np.asarray(reference)[None], bound.layers()) if bound.layers() else {}
-        seen |= {objectives.reference_name(name): value for name, value in found.items()}
-    return ObjectiveTarget(each, rest, seen, many)
+        values = {objectives.reference_name(): reference[None]}
+        acts = model.activations(np.asarray(reference)[None], bound.layers()) if bound.layers() else {}
+        values |= {objectives.reference_name(name): value for name, value in acts.items()}
+    return ObjectiveTarget(each, rest, values, many)
 
 
 def target_values(
     model: Model, target: Target, images: Array, index: Array | None, *, ops: Ops = EXACT
 ) -> tuple[Array, Array | None]:
-    """Return the scores (K, n) of images (n, H, W, C), and the classes (n, K) that they are of, if any; inside traced code."""
+    """Return the scores (K, n) of images (n, H, W, C), and their classes (n, K) or None; for use inside traced code."""
     acts = activations(model, images, target.layers(), ops=ops)
     chosen = target.choose(acts, index)
     return target.scores(acts, images, chosen), chosen

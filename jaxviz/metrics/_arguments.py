@@ -13,8 +13,9 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.attribution._attribution import Attribution, Reduction
+from jaxviz.attribution._attribution import Attribution
 from jaxviz.attribution._target import AsTarget, ClassTarget, Score, Scored, Target, as_target, target_values
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 

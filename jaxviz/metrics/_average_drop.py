@@ -12,9 +12,9 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.attribution._attribution import Normalisation, Reduction
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Score, Target, target_values
+from jaxviz.attribution._types import Normalization, Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, scores_of_each
 from jaxviz.models import Model
@@ -71,7 +71,7 @@ def confidence(
     *,
     score: Score = "probability",
     baseline: Baseline = "mean",
-    normalise: Normalisation | None = "min_max",
+    normalize: Normalization | None = "min_max",
     reduce: Reduction = "sum",
     **run: Unpack[RunOptions],
 ) -> Confidence:
@@ -83,18 +83,18 @@ def confidence(
     Args:
         model, images, maps, target, score: see `deletion`.
         baseline: what is seen where the map is 0.
-        normalise: of each map, `"min_max"` or `"max_abs"` (negative values are then cut off); None for maps in [0, 1] already.
+        normalize: of each map, `"min_max"` or `"max_abs"` (negative values are then cut off); None for maps in [0, 1] already.
         reduce: of maps with colours; Xplique's masks are of absolute values, `"sum_abs"`.
         **run: see `jaxviz.engine.RunOptions`.
     """
     asked = as_question(model, images, maps, target, score)
     masks = asked.pixels(reduce)
-    if normalise is not None:
-        flat = dataclasses.replace(asked.maps, maps=asked.shaped(masks), spatial=True).normalise(normalise)
+    if normalize is not None:
+        flat = dataclasses.replace(asked.maps, maps=asked.shaped(masks), spatial=True).normalize(normalize)
         masks = flat.maps if flat.many else flat.maps[:, None]
     elif masks.min() < 0 or masks.max() > 1:
         raise ArgumentError(
-            f"Expected maps in [0, 1] where nothing normalises them; got {masks.min():.3g} to {masks.max():.3g}."
+            f"Expected maps in [0, 1] where nothing normalizes them; got {masks.min():.3g} to {masks.max():.3g}."
         )
     items = asked.items(masks=np.clip(masks, 0, 1), baseline=as_baselines(model, baseline, asked.images))
     found = engine.map_images(Multiply(model.bare(), asked.target), items, cost=1 + masks.shape[1], **run)

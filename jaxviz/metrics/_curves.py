@@ -13,9 +13,9 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.attribution._attribution import Reduction
 from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Score, Target
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, chosen_classes, repeated, scores_of_each
 from jaxviz.models import Model

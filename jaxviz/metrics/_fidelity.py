@@ -38,7 +38,7 @@ class Perturb:
     samples: Array
     kind: Any = dataclasses.field(metadata=dict(static=True))
     multiplied: bool = dataclasses.field(metadata=dict(static=True))
-    normalise: bool = dataclasses.field(metadata=dict(static=True))
+    normalize: bool = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
         index = chosen_classes(self.model, self.target, items["images"], items["index"])
@@ -67,7 +67,7 @@ class Perturb:
         }
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: dict[str, Array]) -> Array:
-        if not self.normalise:
+        if not self.normalize:
             return sums["square"] / self.samples
         # The least of sum((beta a - b)^2) over beta.
         won = jnp.where(sums["aa"] > 0, sums["ab"] ** 2 / jnp.where(sums["aa"] > 0, sums["aa"], 1), 0)
@@ -108,7 +108,7 @@ def infidelity(
     ids: ArrayLike | None = None,
     baseline: Baseline = "mean",
     multiplied: bool | None = None,
-    normalise: bool = False,
+    normalize: bool = False,
     score: Score = "logit",
     **run: Unpack[RunOptions],
 ) -> np.ndarray:
@@ -130,7 +130,7 @@ def infidelity(
         baseline: of squares and of maps that are products, see `attribute`.
         multiplied: whether the maps are products of a slope and image less baseline, such as of integrated gradients; then I is
             divided by image less baseline, as Captum's decorator does. None: by the method that made them; False of arrays.
-        normalise: scale each map by the factor that makes its infidelity least, so that its size does not matter.
+        normalize: scale each map by the factor that makes its infidelity least, so that its size does not matter.
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
@@ -139,7 +139,7 @@ def infidelity(
     Raises:
         ArgumentError: arguments that do not fit each other.
 
-    >>> infidelity(model, images, input_x_gradient(model, images), normalise=True).shape
+    >>> infidelity(model, images, input_x_gradient(model, images), normalize=True).shape
     (8,)
     """
     asked = as_question(model, images, maps, target, score)
@@ -175,6 +175,6 @@ def infidelity(
         leaf(samples, "samples"),
         kind,
         asked.maps.method not in SLOPES if multiplied is None else bool(multiplied),
-        bool(normalise),
+        bool(normalize),
     )
     return asked.shaped(engine.reduce_images(program, items, samples, **run))

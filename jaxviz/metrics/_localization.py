@@ -13,7 +13,7 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.attribution._attribution import Reduction
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_attribution, pixel_maps, shaped
 

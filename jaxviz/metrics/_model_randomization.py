@@ -12,8 +12,8 @@ from jaxviz import engine
 from jaxviz._errors import JaxvizError
 from jaxviz._types import ArrayLike
 from jaxviz.attribution._attribute import METHODS
-from jaxviz.attribution._attribution import Reduction
 from jaxviz.attribution._target import AsTarget
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import as_user_target, pixel_maps, settled, shaped
 from jaxviz.metrics._reinitialize import Draw, cascade, initial

@@ -14,8 +14,8 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
-from jaxviz.attribution._attribution import Reduction
 from jaxviz.attribution._target import AsTarget, Score, Target, target_values
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_ids, as_question, keys_of, repeated, scores_of_each
 from jaxviz.metrics._curves import ranks, says_something

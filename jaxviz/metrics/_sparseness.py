@@ -11,7 +11,7 @@ import numpy as np
 from jaxviz import engine
 from jaxviz._pytree import pytree
 from jaxviz._types import Array
-from jaxviz.attribution._attribution import Reduction
+from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_attribution, pixel_maps, shaped
 

@@ -32,12 +32,12 @@ def test_reduce_is_by_channel() -> None:
         spatial.reduce("mean")  # type: ignore[arg-type]
 
 
-def test_normalise_is_by_map() -> None:
+def test_normalize_is_by_map() -> None:
     maps = np.array([[[-2.0, 1.0]], [[0.0, 0.0]], [[10.0, 5.0]]], np.float32)
-    np.testing.assert_allclose(made(maps).normalise().maps, [[[-1, 0.5]], [[0, 0]], [[1, 0.5]]])
-    np.testing.assert_allclose(made(maps).normalise("min_max").maps, [[[0, 1]], [[0, 0]], [[1, 0]]])
+    np.testing.assert_allclose(made(maps).normalize().maps, [[[-1, 0.5]], [[0, 0]], [[1, 0.5]]])
+    np.testing.assert_allclose(made(maps).normalize("min_max").maps, [[[0, 1]], [[0, 0]], [[1, 0]]])
     with pytest.raises(jv.ArgumentError, match="min_max"):
-        made(maps).normalise("l2")  # type: ignore[arg-type]
+        made(maps).normalize("l2")  # type: ignore[arg-type]
 
 
 def test_resize_leaves_the_axes() -> None:

@@ -77,7 +77,7 @@ def test_blank_and_nan_maps_are_shown_with_their_reason() -> None:
     broken = made(maps, diagnosis=np.array([REASON, "not finite", "ok"]))
     words = jv.attribution._pictures.captions(broken)
     assert words == [[f"church 1: {REASON}"], ["church 1: not finite"], ["church 1"]]
-    parts = jv.attribution._pictures.layout([broken], IMAGES, "auto", percentile=99, share="map")
+    parts = jv.attribution._comparison.layout([broken], IMAGES, "auto", percentile=99, share="map")
     assert parts["captions"] == [["church 1", REASON], ["church 1", "not finite"], ["church 1", ""]]
     stripes = plot.draw_maps(np.zeros((16, 16)))
     shown = jv.attribution._pictures.draw(broken, view="heat")
@@ -88,7 +88,7 @@ def test_blank_and_nan_maps_are_shown_with_their_reason() -> None:
 def test_comparison_says_everything_once() -> None:
     model = tiny_model()
     one, two = saliency(model, IMAGES), input_x_gradient(model, IMAGES)
-    layout = jv.attribution._pictures.layout
+    layout = jv.attribution._comparison.layout
     parts = layout([one, two], IMAGES, "auto", percentile=99, share="map")
     assert parts["columns"] == ["", "saliency", "input_x_gradient"] and parts["groups"] == []
     assert [line[0].rsplit(" ", 1)[0] for line in parts["captions"]] == one.targets.tolist()

@@ -25,7 +25,7 @@ def test_drop_and_increase_are_pgcs(name: str) -> None:
     classes = order[np.arange(4), [0, 1, 0, 1]]  # those that are likely at all, the first or the second of an image
     maps /= maps.max((1, 2), keepdims=True)
     targets = [lambda out, c=c: out.softmax(-1)[c] for c in classes]
-    options = {"normalise": None, "score": "probability"}
+    options = {"normalize": None, "score": "probability"}
     drop = metrics.average_drop(model, x, maps, classes, convention="absolute", **options)
     assert_close(drop, DropInConfidence()(normalised(x), maps, targets, module), "drop")
     rose = metrics.average_increase(model, x, maps, classes, **options)
@@ -56,7 +56,7 @@ def test_masks_are_scaled_by_each_map() -> None:
     np.testing.assert_allclose(found.after, np.asarray(model(seen.astype(np.float32)))[[0, 1], top], rtol=1e-4)
     np.testing.assert_allclose(found.before, np.asarray(model(x)).max(1), rtol=1e-5)
     with pytest.raises(jv.ArgumentError, match=r"maps in \[0, 1\]"):
-        metrics.confidence(model, x, maps, normalise=None)
+        metrics.confidence(model, x, maps, normalize=None)
 
 
 def test_maps_that_are_not_finite_are_undefined() -> None:

@@ -18,7 +18,7 @@ from tests.torch_reference import import_torchvision
 
 
 @pytest.mark.parametrize(
-    ("name", "head", "normalise", "multiplied"),
+    ("name", "head", "normalize", "multiplied"),
     [
         ("small_vgg", None, False, False),
         ("small_vgg", None, True, True),
@@ -28,7 +28,7 @@ from tests.torch_reference import import_torchvision
         full("resnet50", None, False, False),
     ],
 )
-def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, multiplied: bool) -> None:
+def test_infidelity_is_captums(name: str, head: int | None, normalize: bool, multiplied: bool) -> None:
     torch = pytest.importorskip("torch")
     import_torchvision()
     pytest.importorskip("captum")
@@ -51,8 +51,8 @@ def test_infidelity_is_captums(name: str, head: int | None, normalise: bool, mul
         perturb = lambda inputs: (theirs, inputs - theirs)  # noqa: E731
         ours = jv.attribution.saliency(model, x, classes)
     options = {"baselines": torch.zeros(1, 3, 40, 40)} if multiplied else {}
-    expected = infidelity(module, perturb, inputs, maps, target=index, n_perturb_samples=6, normalize=normalise, **options)
-    found = metrics.infidelity(model, x, ours, perturbation=taken, normalise=normalise)
+    expected = infidelity(module, perturb, inputs, maps, target=index, n_perturb_samples=6, normalize=normalize, **options)
+    found = metrics.infidelity(model, x, ours, perturbation=taken, normalize=normalize)
     assert_close(found, expected.numpy(), tolerance=1e-4)
 
 
@@ -124,7 +124,7 @@ def test_completeness_of_a_linear_network_is_perfect_fidelity() -> None:
         assert (metrics.infidelity(model, x, maps) < 1e-6 * scale).all()
     doubled = np.asarray(jv.attribution.saliency(model, x, 0).maps) * 2
     assert (metrics.infidelity(model, x, doubled, 0) > 0.1 * scale).all()
-    assert (metrics.infidelity(model, x, doubled, 0, normalise=True) < 1e-5 * scale).all()
+    assert (metrics.infidelity(model, x, doubled, 0, normalize=True) < 1e-5 * scale).all()
     places = jv.attribution.input_x_gradient(model, x, 0).reduce("sum")  # a map without colours, of squares as good
     assert (metrics.infidelity(model, x, places) < 1e-6 * scale).all()
 

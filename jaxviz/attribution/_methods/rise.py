@@ -30,7 +30,7 @@ from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 
-Normalise: TypeAlias = Literal["masks", "expectation"]
+Normalize: TypeAlias = Literal["masks", "expectation"]
 
 
 def random_masks(keys: Array, grid: int, probability: Array, size: tuple[int, int]) -> Array:
@@ -106,7 +106,7 @@ def rise(
     grid: int = 7,
     probability: float = 0.5,
     baseline: Baseline = "mean",
-    normalise: Normalise = "masks",
+    normalize: Normalize = "masks",
     seed: int = 0,
     ids: ArrayLike | None = None,
     **run: Unpack[RunOptions],
@@ -124,7 +124,7 @@ def rise(
         grid: cells along a side of a mask, before it is enlarged and shifted.
         probability: that a cell is open.
         baseline: what is seen where a mask is closed, see `attribute`.
-        normalise: `"masks"` divides the sum of masks times scores by the sum of the masks at each pixel; `"expectation"`, the
+        normalize: `"masks"` divides the sum of masks times scores by the sum of the masks at each pixel; `"expectation"`, the
             paper's, by what that is in the mean, samples x probability. Both have the same limit; under the first a constant
             added to the score adds just that to the map, under the second it adds the unevenness of the masks, too.
         seed: of the masks. An image's map is the same alone or in any batch.
@@ -138,8 +138,8 @@ def rise(
         ArgumentError: images, target, baseline or a number that do not fit.
     """
     samples, grid = as_count(samples, "samples"), as_count(grid, "grid", 2)
-    if normalise not in ("masks", "expectation"):
-        raise ArgumentError(f"normalise is 'masks' or 'expectation'; got {normalise!r}.")
+    if normalize not in ("masks", "expectation"):
+        raise ArgumentError(f"normalize is 'masks' or 'expectation'; got {normalize!r}.")
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     program = Rise(
@@ -148,7 +148,7 @@ def rise(
         leaf(probability, "probability", low=0.001, high=1),
         as_seed(seed),
         leaf(samples, "samples"),
-        jnp.asarray(normalise == "expectation"),
+        jnp.asarray(normalize == "expectation"),
         grid,
     )
     items = {
@@ -163,7 +163,7 @@ def rise(
         "grid": grid,
         "probability": probability,
         "baseline": baseline,
-        "normalise": normalise,
+        "normalize": normalize,
         "seed": seed,
         "ids": ids,
     }

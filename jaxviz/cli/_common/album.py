@@ -27,8 +27,8 @@ from jaxviz._errors import SaveError
 from jaxviz._image_files import Skipped, stamp
 from jaxviz._result_files import ADVICE, ARRAYS, RUN, SHEET, failures, jsonable, read_json, refuse_existing, versions, write_png
 from jaxviz.attribution._attribution import Attribution
+from jaxviz.attribution._comparison import layout
 from jaxviz.attribution._files import describe
-from jaxviz.attribution._pictures import layout
 from jaxviz.engine import differences
 
 FORMAT, KIND = 1, "attribute"

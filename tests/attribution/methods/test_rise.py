@@ -29,7 +29,7 @@ def masks_of(samples: int, ids: np.ndarray, size=(16, 16), grid: int = 7, p: flo
 
 
 def loop(model, x: np.ndarray, target: int, masks: np.ndarray, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two maps, normalised by the masks and by what they are in the mean."""
+    """Return the two maps, normalized by the masks and by what they are in the mean."""
     total = np.zeros(x.shape[:3])
     for mask in masks:
         seen = mask[..., None] * x + (1 - mask[..., None]) * base
@@ -42,7 +42,7 @@ def test_equals_a_loop() -> None:
     by_masks, by_expectation = loop(TINY, X, 2, masks, 0.0)
     options = {"samples": 40, "baseline": "black", "ids": IDS, "chunk": 24}
     assert_close(rise(TINY, X, 2, **options).maps, by_masks, tolerance=1e-5)
-    assert_close(rise(TINY, X, 2, normalise="expectation", **options).maps, by_expectation, tolerance=1e-5)
+    assert_close(rise(TINY, X, 2, normalize="expectation", **options).maps, by_expectation, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", RESNET)
@@ -94,7 +94,7 @@ def test_finds_the_corner_that_matters() -> None:
     inside[:8, :8] = True
     assert found.maps[0][inside].mean() > found.maps[0][~inside].mean() + 0.05
     assert found.maps[0][:6, :6].min() > found.maps[0][10:, 10:].max()
-    uneven = rise(model, np.ones((1, 24, 24, 3), np.float32), 0, samples=1000, baseline="black", normalise="expectation")
+    uneven = rise(model, np.ones((1, 24, 24, 3), np.float32), 0, samples=1000, baseline="black", normalize="expectation")
     assert uneven.maps[0].std() > 5 * found.maps[0].std()  # the constant 100 times the unevenness of the masks
 
 
@@ -118,7 +118,7 @@ def test_chunks_and_company_change_nothing() -> None:
 def test_other_counts_chances_and_seeds_compile_nothing() -> None:
     rise(TINY, X, 1, samples=32, baseline="blur", chunk=24)
     with compilations() as compiled:
-        rise(tiny_model(1), X[::-1], 2, samples=60, probability=0.2, baseline="blur", seed=3, normalise="expectation", chunk=24)
+        rise(tiny_model(1), X[::-1], 2, samples=60, probability=0.2, baseline="blur", seed=3, normalize="expectation", chunk=24)
     assert not compiled.names
 
 
@@ -144,7 +144,7 @@ def test_a_step_is_one_forward_pass_and_lowers_everywhere() -> None:
         ({"grid": 1}, "grid"),
         ({"probability": 0}, "probability"),
         ({"probability": 1.5}, "probability"),
-        ({"normalise": "max"}, "expectation"),
+        ({"normalize": "max"}, "expectation"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict, says: str) -> None:
