@@ -1,14 +1,14 @@
-"""What a run gives back: images, scores, and how they were made; saved, loaded, shown."""
+"""The result of a run: images, scores, and how they were made; saved, loaded, shown."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -41,23 +41,42 @@ from jaxviz.plot import Section, contact_sheet, figure_html, jpeg
 _NOTEBOOK = 60  # images that a notebook shows of a larger result
 
 
+class Arrays(NamedTuple):
+    """The arrays of K units, S samples each: of a chunk, of a part on disk, of a `Result`, which describes them."""
+
+    images: np.ndarray  # (K, S, H, W, C)
+    scores: np.ndarray  # (K, S)
+    history: np.ndarray  # (K, S, steps)
+    diagnosis: np.ndarray  # (K, S) of str
+    snapshots: np.ndarray  # (K, S, T, H, W, C)
+
+    def rows(self, key: Any) -> Arrays:
+        """Return the arrays of some units."""
+        return Arrays(*(array[key] for array in self))
+
+
+def join_arrays(parts: Sequence[Arrays]) -> Arrays:
+    """Return the arrays of several groups of units as one."""
+    return Arrays(*map(np.concatenate, zip(*parts, strict=True)))
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Images of K units, S samples each, with their scores and how they were made.
 
     Attributes:
-        images: float32 (K, S, H, W, C) in [0, 1]; always five axes. Of a result on disk they are read when looked at.
+        images: float32 (K, S, H, W, C) in [0, 1]; always five axes. A result on disk reads them when they are used.
         scores: float32 (K, S), the objective on the finished, untransformed image.
-        history: float32 (K, S, steps), what was optimized, at every step.
+        history: float32 (K, S, steps), the optimized value at every step.
         labels: K names, such as `"layer3:7"` or `"logit:golf ball"`.
-        settings: How it was made; anything JSON can hold.
-        diagnosis: (K, S) words: `"ok"`, `"no gradient"`, `"no rise"` or `"not finite"`.
-        snapshots: float32 (K, S, T, H, W, C) in [0, 1], the images on the way; T is 0 where nobody asked for them.
+        settings: how it was made; anything JSON can hold.
+        diagnosis: (K, S) of `"ok"`, `"no gradient"`, `"no rise"` or `"not finite"`.
+        snapshots: float32 (K, S, T, H, W, C) in [0, 1], the images on the way; T is 0 unless they were asked for.
 
     Raises:
-        ArgumentError: Arrays or labels whose shapes do not agree.
+        ArgumentError: arrays or labels whose shapes do not agree.
 
-    >>> result = Result(np.zeros((2, 1, 8, 8, 3)), np.zeros((2, 1)), np.zeros((2, 1, 5)), ("layer1:0", "layer1:1"))
+    >>> result = jv.Result(np.zeros((2, 1, 8, 8, 3)), np.zeros((2, 1)), np.zeros((2, 1, 5)), ("layer1:0", "layer1:1"))
     >>> len(result), result["layer1:1"].images.shape
     (2, (1, 1, 8, 8, 3))
     """
@@ -71,12 +90,12 @@ class Result:
     snapshots: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("images", "scores", "history"):  # jax arrays come to the host here, once
+        for name in ("images", "scores", "history"):  # JAX arrays move to the host here, once
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float32))
         object.__setattr__(self, "labels", tuple(self.labels))
-        if self.diagnosis is None:
+        if cast("np.ndarray | None", self.diagnosis) is None:
             object.__setattr__(self, "diagnosis", np.full(self.scores.shape, "ok"))
-        if self.snapshots is None:
+        if cast("np.ndarray | None", self.snapshots) is None:
             object.__setattr__(self, "snapshots", np.zeros((*self.images.shape[:2], 0, *self.images.shape[2:]), np.float32))
         lead = self.images.shape[:2]
         agree = self.images.ndim == 5 and self.scores.shape == lead and self.history.ndim == 3
@@ -93,14 +112,15 @@ class Result:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, key: str | int | slice | Sequence[int]) -> Result:
-        """Return the units that `key` names, as a `Result` with the same five axes.
+        """Return some units, as a `Result` with the same five axes.
 
-        A label (`"layer3:7"`), what stands before the colon of some labels (`"layer3"`), a position, a slice or a
-        sequence of positions.
+        Args:
+            key: a label (`"layer3:7"`), the part of labels before the colon (`"layer3"`), a position, a slice or a sequence of
+                positions.
 
         Raises:
-            UnitError: A name that no label has.
-            IndexError: A position outside the result.
+            UnitError: a name that no label has.
+            IndexError: a position outside the result.
         """
         if isinstance(key, str):
             rows = [i for i, label in enumerate(self.labels) if label == key]
@@ -112,11 +132,10 @@ class Result:
         else:
             rows = [range(len(self))[int(i)] for i in np.atleast_1d(np.asarray(key))]
         labels = tuple(self.labels[i] for i in rows)
-        # Neighbors are a view: images that are on disk stay there.
-        near = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
-        at = slice(rows[0], rows[0] + len(rows)) if near else rows
-        arrays = {name: getattr(self, name)[at] for name in ARRAY_NAMES}
-        return Result(**arrays, labels=labels, settings=self.settings)
+        # Neighbors are a view: images on disk stay there.
+        are_neighbors = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
+        arrays = arrays_of(self).rows(slice(rows[0], rows[0] + len(rows)) if are_neighbors else rows)
+        return make_result(arrays, labels, self.settings)
 
     def __repr__(self) -> str:
         _, samples, height, width, channels = self.images.shape
@@ -126,7 +145,10 @@ class Result:
     def contact_sheet(self, *, columns: int | None = None, tile: int | None = None, dark: bool = False) -> Image.Image:
         """Return all units on one page, by layer, with their names and scores (the mean over the samples).
 
-        Args as in `jaxviz.plot.contact_sheet`. More than three channels cannot be shown as colors: ArgumentError.
+        Args as in `jaxviz.plot.contact_sheet`.
+
+        Raises:
+            ArgumentError: no units, or images that are neither gray nor RGB, with or without opacity.
         """
         if not len(self):
             raise ArgumentError("This result has no units to show.")
@@ -147,20 +169,19 @@ class Result:
     def save(self, folder: StrPath, *, overwrite: bool = False) -> Path:
         """Write a PNG per image, `contact_sheet.png`, `images.npy` and `result.npz` (exact arrays), `result.json` (for people).
 
-        The PNGs are named from the labels, as `layer3-0007-0.png` for sample 0 of `layer3:7`, with characters that are
-        safe on every file system; `result.json` says which is which. Each file appears in one step, the arrays last.
-        Images that are neither gray nor RGB, with or without opacity, have no PNGs and no sheet.
+        PNGs are named after the labels, such as `layer3-0007-0.png` for sample 0 of `layer3:7`, with characters that are safe
+        on every file system; `result.json` lists them. Each file appears in one step, the arrays last. Images that are neither
+        gray nor RGB, with or without opacity, have no PNGs and no sheet.
 
         Args:
-            folder: Made where it is missing.
-            overwrite: Allow replacing files that are there. PNGs of an older result in the folder are then removed, so
-                that none is left that belongs to nothing.
+            folder: created if it is missing.
+            overwrite: replace existing files, and remove the PNGs of an older result in the folder.
 
         Returns:
             The folder.
 
         Raises:
-            SaveError: The folder cannot be written, or a file is in the way and `overwrite` is False.
+            SaveError: the folder cannot be written, or a file exists and `overwrite` is False.
         """
         folder = Path(folder)
         names = picture_names(self.labels, self.images.shape[1])
@@ -182,30 +203,39 @@ class Result:
 
     @classmethod
     def load(cls, folder: StrPath) -> Result:
-        """Read back what `save` wrote; the same as `load_result`."""
+        """Read a saved result; the same as `load_result`."""
         return load_result(folder)
 
     def _repr_jpeg_(self) -> bytes | None:
-        shown = self._first()
-        return jpeg(shown.contact_sheet()) if len(shown) and self.images.shape[-1] in PICTURES else None
+        first = self._first()
+        return jpeg(first.contact_sheet()) if len(first) and self.images.shape[-1] in PICTURES else None
 
     def _repr_html_(self) -> str:
-        shown, lines = self._first(), [repr(self)]
-        if len(shown) < len(self):
-            lines.append(f"The first {len(shown)} of {len(self)} units are shown.")
-        return figure_html(self._repr_jpeg_(), ", ".join(shown.labels), *lines)
+        first, lines = self._first(), [repr(self)]
+        if len(first) < len(self):
+            lines.append(f"The first {len(first)} of {len(self)} units are shown.")
+        return figure_html(self._repr_jpeg_(), ", ".join(first.labels), *lines)
 
     def _first(self) -> Result:
-        """Return what a notebook shows: not more than some images, which are all that is read of a result on disk."""
+        """Return the units and samples that a notebook shows; of a result on disk, only these are read."""
         samples = min(self.images.shape[1], _NOTEBOOK)
         units = self[: max(1, _NOTEBOOK // max(samples, 1))]
-        arrays = {name: getattr(units, name)[:, :samples] for name in ARRAY_NAMES}
-        return Result(**arrays, labels=units.labels)
+        return make_result(arrays_of(units).rows((slice(None), slice(samples))), units.labels, {})
+
+
+def arrays_of(result: Result) -> Arrays:
+    """Return the arrays of a result."""
+    return Arrays(result.images, result.scores, result.history, result.diagnosis, result.snapshots)
+
+
+def make_result(arrays: Arrays, labels: Sequence[str], settings: Mapping[str, Any]) -> Result:
+    """Return the result that holds these arrays."""
+    return Result(**arrays._asdict(), labels=tuple(labels), settings=settings)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some rows of an array that stays where it is, so that a sheet of thousands of units reads one at a time."""
+    """Some rows of an array on disk, so that a sheet of thousands of units reads one at a time."""
 
     array: np.ndarray
     rows: Sequence[int]
@@ -224,14 +254,14 @@ class _Rows:
 def write_result(
     result: Result, folder: Path, files: Sequence[Sequence[str]], *, images: Path | None = None, run: str = ""
 ) -> None:
-    """Write the sheet, the record and, in the end, the arrays: until then an older result is whole, from then on this one.
+    """Write the sheet, the record and, last, the arrays: before that step an older result is whole, after it this one.
 
     Args:
-        result: what to write; its pictures are there already.
+        result: its pictures are on disk already.
         folder: must exist.
         files: the names of each unit's pictures.
-        images: a file with the images that is moved here, instead of writing them.
-        run: the digest of the run's settings, by which the folder is known as finished.
+        images: a file with the images, which is moved here instead of writing them.
+        run: the digest of the run's settings, which marks the folder as finished.
     """
     settings = jsonable(result.settings)
     record = {"format": FORMAT, "versions": versions(), "settings": settings, "shape": list(result.images.shape)}
@@ -239,18 +269,19 @@ def write_result(
         {"label": label, "scores": jsonable(scores.tolist()), "diagnosis": words.tolist(), "files": list(names)}
         for label, scores, words, names in zip(result.labels, result.scores, result.diagnosis, files, strict=True)
     ]
-    # The arrays' file says everything that load_result needs, so that the files of two runs never mix.
+    # The file of the arrays has everything that load_result needs, so the files of two runs never mix.
     about = json.dumps({"format": FORMAT, "labels": result.labels, "settings": settings, "run": run})
     with tempfile.TemporaryDirectory(prefix=f".{ARRAYS}.", dir=folder) as work:
         new = Path(work)
         if images is None:
             write_atomically(new / IMAGES, partial(write_images, shape=result.images.shape, blocks=result.images), durable=True)
-        arrays = {name: getattr(result, name) for name in ARRAY_NAMES if name != "images"} | {"about": np.array(about)}
+        arrays = arrays_of(result)._asdict() | {"about": np.array(about)}
+        del arrays["images"]
         write_atomically(new / ARRAYS, lambda file: np.savez(file, allow_pickle=False, **arrays), durable=True)
         if any(files):
             write_png(new / SHEET, result.contact_sheet())
         write_json(new / RECORD, record)
-        # All that can fail is done. Never the arrays of one result beside the images of another:
+        # Nothing below fails easily. Never leave the arrays of one result beside the images of another:
         (folder / ARRAYS).unlink(missing_ok=True)
         (images or new / IMAGES).replace(folder / IMAGES)
         for name in ([SHEET] if any(files) else []) + [RECORD, ARRAYS]:
@@ -260,10 +291,14 @@ def write_result(
 def load_result(folder: StrPath) -> Result:
     """Read a `Result` that `Result.save` or `visualize(..., out=folder)` wrote: exact arrays, labels and settings.
 
-    The images stay on disk and are read where they are looked at (a NumPy memory map, read-only).
+    The images stay on disk and are read when they are used (a NumPy memory map, read-only).
 
     Raises:
-        SaveError: The folder holds no result, an unfinished or a damaged one.
+        SaveError: the folder holds no result, or an unfinished or damaged one.
+
+    >>> folder = jv.visualize(model, "layer3:7", steps=1, size=32).save("out", overwrite=True)
+    >>> jv.load_result(folder).labels
+    ('layer3:7',)
     """
     folder = Path(folder)
     path = folder / ARRAYS
@@ -271,10 +306,10 @@ def load_result(folder: StrPath) -> Result:
         with reading(path, "result"):
             with np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
-                parts = {name: arrays[name] for name in ARRAY_NAMES if name in arrays}
-            if "images" not in parts:
-                parts["images"] = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
-            return Result(**parts, labels=tuple(about["labels"]), settings=about["settings"])
+                loaded = {name: arrays[name] for name in Arrays._fields if name in arrays}
+            if "images" not in loaded:
+                loaded["images"] = np.load(folder / IMAGES, mmap_mode="r", allow_pickle=False)
+            return Result(**loaded, labels=tuple(about["labels"]), settings=about["settings"])
     except FileNotFoundError as error:
         if (folder / RUN).is_file():
             raise SaveError(f"The run in '{folder}' is not finished: the same call again continues it.") from error
@@ -284,11 +319,11 @@ def load_result(folder: StrPath) -> Result:
 def concatenate(results: Sequence[Result]) -> Result:
     """Join results along their units: chunks of one run, or several layers.
 
-    Settings that all share stay; those that differ go to `settings["parts"]`, a list with one entry per run of units
-    that share them: `{"units": 32, "objective": "layer3:0-31"}`.
+    Shared settings stay. Settings that differ go to `settings["parts"]`, a list with one entry for each run of units that
+    share them: `{"units": 32, "objective": "layer3:0-31"}`.
 
     Raises:
-        ArgumentError: No results, or different image sizes, samples or numbers of steps.
+        ArgumentError: no results, or different image sizes, samples or numbers of steps.
     """
     results = list(results)
     if not results:
@@ -299,13 +334,13 @@ def concatenate(results: Sequence[Result]) -> Result:
         raise ArgumentError(f"Expected one image size, number of samples and steps in all results, got {listed}.")
     if len(results) == 1:
         return results[0]
-    arrays = {name: np.concatenate([getattr(r, name) for r in results]) for name in ARRAY_NAMES}
-    labels = tuple(label for r in results for label in r.labels)
-    return Result(**arrays, labels=labels, settings=merge_settings([(len(r), r.settings) for r in results]))
+    labels = [label for result in results for label in result.labels]
+    settings = merge_settings([(len(result), result.settings) for result in results])
+    return make_result(join_arrays([arrays_of(result) for result in results]), labels, settings)
 
 
 def merge_settings(runs: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return the settings of some (number of units, settings) joined, as `concatenate` describes."""
+    """Join settings, each with its number of units, as `concatenate` describes."""
     parts: list[dict[str, Any]] = []
     for units, settings in runs:
         shared = {k: v for k, v in settings.items() if k != "parts"}
@@ -319,6 +354,3 @@ def merge_settings(runs: Sequence[tuple[int, Mapping[str, Any]]]) -> dict[str, A
     common = {k: v for k, v in parts[0].items() if k != "units" and all(p.get(k, missing) == v for p in parts)}
     rest = [{k: v for k, v in p.items() if k not in common} for p in parts]
     return common if len(parts) == 1 else {**common, "parts": rest}
-
-
-ARRAY_NAMES = tuple(f.name for f in fields(Result) if f.name not in ("labels", "settings"))

@@ -24,7 +24,7 @@ from jaxviz.objectives import ObjectiveLike
 from jaxviz.ops import Ops
 from jaxviz.param import Param, fourier
 from jaxviz.regularizers import Regularizer
-from jaxviz.result import ARRAY_NAMES, Result, concatenate, load_result
+from jaxviz.result import Result, concatenate, load_result, make_result
 from jaxviz.transforms import Transform
 
 Objectives: TypeAlias = ObjectiveLike | Sequence[ObjectiveLike]
@@ -221,8 +221,6 @@ def _compute(run: ImageRun) -> Iterator[Result]:
         for number, names in enumerate(labels):
             stages = make_stages(run, number)
             for chunk in compute(stages) if store is None else store.run(number, stages, compute):
-                arrays = {name: getattr(chunk, name) for name in ARRAY_NAMES}
-                rows = slice(chunk.first, chunk.first + len(chunk.images))
-                yield Result(**arrays, labels=names[rows], settings=settings[number])
+                yield make_result(chunk.arrays, names[chunk.first : chunk.stop], settings[number])
         if store is not None:
             store.finish()

@@ -19,6 +19,7 @@ from jaxviz.engine._options import matmul_precision
 from jaxviz.engine._progress import Clock, Progress
 from jaxviz.engine._sharding import UNITS, is_cpu, local_devices, loops_well, make_line, shard
 from jaxviz.engine._status import diagnose
+from jaxviz.result import Arrays
 
 CPU_BLOCK = 4  # steps between two reports of progress on CPU
 TOO_SMALL = (
@@ -38,14 +39,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Finished units of a run: from index `first` on, as many as there are images."""
+    """Finished units `first` to `stop` of a run."""
 
     first: int
-    images: np.ndarray  # (k, S, H, W, C)
-    scores: np.ndarray  # (k, S)
-    history: np.ndarray  # (k, S, steps)
-    diagnosis: np.ndarray  # (k, S) of str, see `diagnose`
-    snapshots: np.ndarray  # (k, S, T, H, W, C)
+    arrays: Arrays
+
+    @property
+    def stop(self) -> int:
+        return self.first + len(self.arrays.images)
 
 
 def run(
@@ -94,7 +95,7 @@ def run(
         def run_chunk(size: int, first: int = first, later: int = len(left) - 1) -> Chunk:
             parts = [_part(stage, first, size, mesh) for stage in stages]
             arrays = _run_chunk(mesh, parts, snapshots, loop, partial(clock.tick, first, size, size * later))
-            return Chunk(first, *(array[: total - first] for array in arrays))
+            return Chunk(first, arrays.rows(slice(total - first)))
 
         with matmul_precision(precision):
             done, size = run_or_halve(run_chunk, plan.chunk, mesh.size, "units", too_small)
@@ -113,7 +114,7 @@ def _left(plan: Plan, first: int, skip: Callable[[int, int], bool]) -> list[int]
 
 def _run_chunk(
     mesh: Mesh, stages: Sequence[Stage], snapshots: Sequence[int], loop: bool, report: Callable[[int], None]
-) -> tuple[np.ndarray, ...]:
+) -> Arrays:
     """Return the arrays of a `Chunk`, computed in blocks of steps."""
     advance, at_once = _block if loop else _steps, CPU_BLOCK if is_cpu(mesh) else BLOCK
     history = [np.zeros((*stages[0].units.keys.shape, 0), np.float32)]
@@ -137,7 +138,8 @@ def _run_chunk(
     path = np.concatenate(history, axis=3)[best]
     empty = np.zeros((*scores.shape, 0, *images.shape[2:]), np.float32)
     snapshot_images = np.concatenate([empty, *(_resized(look[best], images.shape)[:, :, None] for look in looks)], axis=2)
-    return images, scores, path, diagnose(scores, path, np.asarray(unit.moved), np.asarray(unit.finite)), snapshot_images
+    diagnosis = diagnose(scores, path, np.asarray(unit.moved), np.asarray(unit.finite))
+    return Arrays(images, scores, path, diagnosis, snapshot_images)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ from jaxviz._errors import SaveError
 from jaxviz._result_files import PARTS
 from jaxviz._run_folder import RunFolder
 from jaxviz.engine._execute import Chunk
-from jaxviz.result import ARRAY_NAMES
+from jaxviz.result import Arrays
 
 
 class PartKey(NamedTuple):
@@ -66,9 +66,8 @@ class Parts:
         Raises:
             SaveError: the disk is full, or the folder cannot be written.
         """
-        arrays = {name: getattr(chunk, name) for name in ARRAY_NAMES}
-        name = f"{PARTS}/{number}-{chunk.first}-{chunk.first + len(chunk.images)}.npz"
-        self._run.write(name, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        name = f"{PARTS}/{number}-{chunk.first}-{chunk.stop}.npz"
+        self._run.write(name, lambda file: np.savez(file, allow_pickle=False, **chunk.arrays._asdict()))
 
     def read(self, number: int, first: int, stop: int, *, checked: bool = False) -> Iterator[Chunk]:
         """Yield the units `first` to `stop` of an objective, a part at a time.
@@ -86,15 +85,13 @@ class Parts:
             path = self._paths[key]
             rows = slice(first - key.first, min(key.stop, stop) - key.first)
             try:
-                with reading(path):
-                    with np.load(path, allow_pickle=False) as file:
-                        arrays = {name: file[name] for name in ARRAY_NAMES if checked or name != "images"}
-                    if not checked:
-                        arrays["images"] = map_array(path, "images")
+                with reading(path), np.load(path, allow_pickle=False) as file:
+                    images = file["images"] if checked else map_array(path, "images")
+                    arrays = Arrays(images, *(file[name] for name in Arrays._fields[1:]))
             except (DamagedFile, FileNotFoundError) as error:
                 path.unlink(missing_ok=True)
                 raise SaveError(f"'{path}' is damaged and was removed: the same call again computes its units anew.") from error
-            yield Chunk(first, **{name: array[rows] for name, array in arrays.items()})
+            yield Chunk(first, arrays.rows(rows))
             first = min(key.stop, stop)
 
 

@@ -43,7 +43,7 @@ from jaxviz.engine._execute import Chunk, Stage
 from jaxviz.engine._parts import Parts
 from jaxviz.engine._processes import PATIENCE, is_alone, mark_failed, prepare_together, share, wait_for
 from jaxviz.image import to_pillow
-from jaxviz.result import ARRAY_NAMES, Result, load_result, merge_settings, write_result
+from jaxviz.result import Arrays, Result, join_arrays, load_result, make_result, merge_settings, write_result
 
 WAITING = 2  # chunks at most that wait for the disk while the next one is computed
 KIND = RunKind("visualize", FORMAT, {PARTS: PART_FILES}, older=partial(old_files, records=(RECORD,)))
@@ -121,7 +121,7 @@ class Store:
             for chunk in engine(part, skip=lambda a, b: bool(done[mine.start + a : mine.start + b].all())):
                 chunk = replace(chunk, first=mine.start + chunk.first)
                 yield from self._parts.read(number, at, chunk.first)
-                at = chunk.first + len(chunk.images)
+                at = chunk.stop
                 self._submit(number, chunk)
                 yield chunk
         yield from self._parts.read(number, at, mine.stop)
@@ -197,7 +197,7 @@ class Store:
         """Write the arrays of a chunk, by which it counts as finished, then its pictures."""
         self._parts.write(number, chunk)
         with failures(self.folder, HINT):
-            self._draw(self._files[number][chunk.first : chunk.first + len(chunk.images)], chunk.images)
+            self._draw(self._files[number][chunk.first : chunk.stop], chunk.arrays.images)
 
     def _draw(self, files: Sequence[Sequence[str]], images: np.ndarray, present: Container[str] = ()) -> None:
         for names, group in zip(files, images, strict=True):
@@ -208,22 +208,20 @@ class Store:
 
     def _assemble(self) -> None:
         """Write the images of all parts as one array, a part at a time, and with it the rest of the result."""
-        rest: dict[str, list[np.ndarray]] = {name: [] for name in ARRAY_NAMES if name != "images"}
+        parts: list[Arrays] = []  # without their images, which go to the disk a part at a time
 
         def blocks() -> Iterator[np.ndarray]:
             for number, names in enumerate(self._labels):
                 for chunk in self._parts.read(number, 0, len(names), checked=True):
-                    for name, arrays in rest.items():
-                        arrays.append(getattr(chunk, name))
-                    yield chunk.images
+                    parts.append(chunk.arrays._replace(images=np.zeros(0)))
+                    yield chunk.arrays.images
 
         shape = (sum(map(len, self._labels)), *self._parts.image_shape)
         path = self.folder / PARTS / IMAGES
         write_atomically(path, lambda file: write_images(file, shape, blocks()), durable=True)
         images = np.load(path, mmap_mode="r", allow_pickle=False)
-        arrays = {name: np.concatenate(blocks) for name, blocks in rest.items()}
         settings = merge_settings([(len(a), b) for a, b in zip(self._labels, self._settings, strict=True)])
-        result = Result(images=images, **arrays, labels=tuple(chain(*self._labels)), settings=settings)
+        result = make_result(join_arrays(parts)._replace(images=images), list(chain(*self._labels)), settings)
         files = list(chain(*self._files))
         self._draw(files, images, names_in(self.folder))  # those that a killed run had no time for
         files = files if images.shape[-1] in PICTURES else [[] for _ in files]
