@@ -15,7 +15,7 @@ from flax import nnx
 from jaxviz._errors import ArgumentError, LayerError, UnsupportedError, near_matches
 from jaxviz._types import Array
 from jaxviz.models import Model
-from jaxviz.ops import plain
+from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
 Draw: TypeAlias = Callable[[Array, str, Array], Array]
 CONSTANTS = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "var": 1.0}
@@ -77,7 +77,7 @@ def cascade(
                 if path in done:
                     continue
                 key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(_dotted(path).encode()))
-                old = plain(flat[path].get_value())
+                old = plain_kernel(flat[path].get_value())
                 value = draw(key, _dotted(path), old)
                 if value.shape != old.shape:
                     raise ArgumentError(f"draw made {value.shape} of {_dotted(path)!r}; expected {old.shape}.")

@@ -14,7 +14,10 @@ from jaxviz._types import Array
 from jaxviz.models._model import Model
 from jaxviz.models._taps import Function, abstract, abstract_image, activations, signature
 from jaxviz.models._zoo.layers import Conv
-from jaxviz.ops import EXACT, PreparedKernel, has_tiles, plain, prepare_kernel, tiled_kernel
+from jaxviz.ops import EXACT
+from jaxviz.ops._conv.winograd import suits_winograd
+from jaxviz.ops._conv.winograd_f2 import hoist_kernel
+from jaxviz.ops._conv.winograd_f4 import PreparedKernel, plain_kernel, prepare_kernel
 
 
 def prepared(model: Model, names: Sequence[str] | None = None, size: tuple[int, int] | None = None) -> Model:
@@ -38,9 +41,9 @@ def for_many_steps(model: Model) -> Model:
     """Return the network with what every step would make of its kernels anew, for use inside traced code, around a loop."""
 
     def prepare(path: tuple[Any, ...], layer: Conv, kernel: Any) -> Any:
-        if isinstance(kernel, PreparedKernel) or not has_tiles(kernel, layer.stride, layer.dilation, layer.groups):
+        if isinstance(kernel, PreparedKernel) or not suits_winograd(kernel, layer.stride, layer.dilation, layer.groups):
             return kernel
-        return tiled_kernel(kernel)
+        return hoist_kernel(kernel)
 
     return model if isinstance(model.graphdef, Function) else _with_kernels(model, prepare)
 
@@ -65,10 +68,10 @@ def _traced_kernels(
     seen: set[tuple[Any, ...]] = set()
 
     def trace(model: Model, images: Array) -> None:
-        paths = {id(plain(variable.get_value())): tuple(path) for path, variable in nnx.to_flat_state(model.state)}
+        paths = {id(plain_kernel(variable.get_value())): tuple(path) for path, variable in nnx.to_flat_state(model.state)}
 
         def conv(x: Array, kernel: Array, *arguments: Any, **options: Any) -> Array:
-            seen.add(paths.get(id(plain(kernel)), ()))
+            seen.add(paths.get(id(plain_kernel(kernel)), ()))
             return EXACT.conv(x, kernel, *arguments, **options)
 
         activations(model, images, names, ops=dataclasses.replace(EXACT, conv=conv))

@@ -11,7 +11,8 @@ from flax import nnx
 
 from jaxviz._types import Array
 from jaxviz.models._taps import Function, abstract_image, resolve, run, takes
-from jaxviz.ops import EXACT, Ops, adaptive_windows
+from jaxviz.ops import EXACT, Ops
+from jaxviz.ops._pooling import adaptive_windows
 
 if TYPE_CHECKING:
     from jaxviz.models._model import Model

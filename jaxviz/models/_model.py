@@ -21,7 +21,7 @@ from jaxviz.models._files.checkpoint import write
 from jaxviz.models._layer_table import LayerTable, layer_table
 from jaxviz.models._taps import Function
 from jaxviz.models._zoo.layers import LEAF, to_torch_layout
-from jaxviz.ops import plain
+from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
 
 @pytree
@@ -178,7 +178,7 @@ class Model:
                 raise UnsupportedError(
                     f"The parameter {'.'.join(map(str, path))!r} has no counterpart in torch; known are {', '.join(LEAF)}."
                 )
-            found[f"{module}.{LEAF[leaf]}"] = to_torch_layout(leaf, np.array(plain(variable.get_value())))
+            found[f"{module}.{LEAF[leaf]}"] = to_torch_layout(leaf, np.array(plain_kernel(variable.get_value())))
             if leaf == "var":
                 found[f"{module}.num_batches_tracked"] = np.zeros((), np.int64)
         if tensors == "numpy":

@@ -1,4 +1,4 @@
-"""Networks computed anew only where an image has changed: see `jaxviz.ops.on_parts`."""
+"""Networks computed anew only where an image has changed: see `jaxviz.ops._patches.PatchOps`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxviz._types import Array
 from jaxviz.models._model import Model
 from jaxviz.models._taps import abstract, calls_through_ops, captured, nodes, normalised, signature
-from jaxviz.ops import Axis, Part, UnknownMap, is_large, on_parts, whole
+from jaxviz.ops._patches import Axis, Patch, PatchOps, UnknownMap, is_large, whole_maps
 
 IMAGES = ""  # the name of the normalised images among a network's maps
 
@@ -84,10 +84,10 @@ def _captured(
 ) -> dict[str, Array]:
     """Return the values of layers, given normalised patches and what gives the maps as they were."""
     axes = (Axis(size[0], patches.shape[1]), Axis(size[1], patches.shape[2]))
-    seen: Any = Part(patches, at, axes, IMAGES)
-    found = captured(model, seen, names, ops=on_parts(maps), tap=_named)
-    return {name: whole(value, maps) for name, value in found.items()}
+    seen: Any = Patch(patches, at, axes, IMAGES)
+    found = captured(model, seen, names, ops=PatchOps(maps).ops(), tap=_named)
+    return {name: whole_maps(value, maps) for name, value in found.items()}
 
 
 def _named(name: str, value: Any) -> Any:
-    return dataclasses.replace(value, name=name) if isinstance(value, Part) else value
+    return dataclasses.replace(value, name=name) if isinstance(value, Patch) else value

@@ -1,31 +1,11 @@
-"""The operations that networks are built from, and rules that replace one of them."""
+"""The operations that networks are built from, and rules that replace the gradient of one of them."""
 
 from __future__ import annotations
 
-from jaxviz.ops._conv.winograd import has_tiles as has_tiles
-from jaxviz.ops._conv.winograd_f2 import tiled_kernel as tiled_kernel
-from jaxviz.ops._conv.winograd_f4 import PreparedKernel as PreparedKernel
-from jaxviz.ops._conv.winograd_f4 import plain as plain
-from jaxviz.ops._conv.winograd_f4 import prepare_kernel as prepare_kernel
-from jaxviz.ops._patches import Axis as Axis
-from jaxviz.ops._patches import Part as Part
-from jaxviz.ops._patches import UnknownMap as UnknownMap
-from jaxviz.ops._patches import is_large as is_large
-from jaxviz.ops._patches import on_parts as on_parts
-from jaxviz.ops._patches import sliced as sliced
-from jaxviz.ops._patches import whole as whole
-from jaxviz.ops._pooling import adaptive_windows as adaptive_windows
 from jaxviz.ops._pooling import avg_pool as avg_pool
 from jaxviz.ops._pooling import max_pool as max_pool
-from jaxviz.ops._rules.deep_lift import Record as Record
-from jaxviz.ops._rules.deep_lift import Rescale as Rescale
-from jaxviz.ops._rules.lrp_propagation import Bias as Bias
 from jaxviz.ops._rules.lrp_propagation import Composite as Composite
-from jaxviz.ops._rules.lrp_propagation import Propagation as Propagation
-from jaxviz.ops._rules.lrp_propagation import Residual as Residual
 from jaxviz.ops._rules.lrp_rules import ImageRule as ImageRule
-from jaxviz.ops._rules.lrp_rules import PeerAlpha1Beta0 as PeerAlpha1Beta0
-from jaxviz.ops._rules.lrp_rules import PeerGamma as PeerGamma
 from jaxviz.ops._rules.lrp_rules import Rule as Rule
 from jaxviz.ops._rules.lrp_rules import alpha_beta_rule as alpha_beta_rule
 from jaxviz.ops._rules.lrp_rules import epsilon_rule as epsilon_rule

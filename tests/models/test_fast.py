@@ -8,7 +8,8 @@ import pytest
 from flax import nnx
 
 from jaxviz.models import VGG, Model, ResNet, calls_through_ops, for_many_steps, from_function, from_module
-from jaxviz.ops import GUIDED, PreparedKernel
+from jaxviz.ops import GUIDED
+from jaxviz.ops._conv.winograd_f4 import PreparedKernel
 from tests.tiny import random_images
 
 IMAGES = random_images(4, 48, 48, 3)
@@ -28,7 +29,7 @@ def kernels(model: Model) -> list[str]:
 
 def test_the_same_network_with_kernels_transformed_where_that_pays(model: Model) -> None:
     ready = for_many_steps(model)
-    assert kernels(ready).count("TiledKernel (3, 3)") == 5  # of stride 1: two of the first stage, one of each of the others
+    assert kernels(ready).count("HoistedKernel (3, 3)") == 5  # of stride 1: two of the first stage, one of each of the others
     assert not any("Tiled" in one for one in kernels(model))  # the given one is as it was
     assert calls_through_ops(ready)
 

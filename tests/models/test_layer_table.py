@@ -13,7 +13,8 @@ from flax import nnx
 from jaxviz import LayerError
 from jaxviz.models import VGG, Layer, LayerTable, ReceptiveField, ResNet, forward, from_module, no_tap
 from jaxviz.models._zoo.layers import AvgPool, Conv, MaxPool
-from jaxviz.ops import EXACT, adaptive_windows
+from jaxviz.ops import EXACT
+from jaxviz.ops._pooling import adaptive_windows
 from tests.models.reference import RESNETS, VGGS, network
 
 

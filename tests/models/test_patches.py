@@ -11,7 +11,8 @@ from flax import nnx
 from jaxviz.models import VGG, Model, ResNet, activations, changed_activations, from_function, from_module, maps_around_patches
 from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv, MaxPool
-from jaxviz.ops import EXACT, Axis
+from jaxviz.ops import EXACT
+from jaxviz.ops._patches import Axis
 from tests.tiny import random_images
 
 
@@ -145,6 +146,6 @@ def test_axis_holds_what_changes(window: int, ops: list) -> None:
                 line[None, None], jnp.ones((1, 1, k)), (stride,), [padding], rhs_dilation=(dilation,)
             )[0, 0]
         assert axis.size == len(line)
-        changed, begin = np.flatnonzero(line), int(axis.begin(jnp.int32(at)))
+        changed, begin = np.flatnonzero(line), int(axis.start(jnp.int32(at)))
         assert 0 <= begin <= axis.size - axis.length
         assert all(begin <= place < begin + axis.length for place in changed)

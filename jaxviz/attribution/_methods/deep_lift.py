@@ -19,7 +19,7 @@ from jaxviz.attribution._methods.gradient import pull_back_all
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, captured, normalised
-from jaxviz.ops import Record, Rescale
+from jaxviz.ops._rules.deep_lift import Record, Rescale
 
 NODES = 16  # of the mean gradient of a score that is not linear, from the baseline to the image
 

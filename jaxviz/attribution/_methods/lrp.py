@@ -21,12 +21,7 @@ from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, captured, normalised
 from jaxviz.ops import (
-    Bias,
     Composite,
-    PeerAlpha1Beta0,
-    PeerGamma,
-    Propagation,
-    Residual,
     Rule,
     alpha_beta_rule,
     epsilon_rule,
@@ -35,6 +30,8 @@ from jaxviz.ops import (
     z_box_rule,
     z_plus_rule,
 )
+from jaxviz.ops._rules.lrp_propagation import Bias, Propagation, Residual
+from jaxviz.ops._rules.lrp_rules import CaptumAlpha1Beta0, CaptumGamma
 
 RuleName: TypeAlias = Literal[
     "epsilon",
@@ -193,8 +190,8 @@ def _peer_composite(rule: Any, convention: str, numbers: Mapping[str, float]) ->
     _check_choice("convention", convention, ("captum",))
     peers: dict[str, Rule] = {
         "epsilon": epsilon_rule(numbers["epsilon"]),
-        "gamma": PeerGamma(leaf(numbers["gamma"], "gamma", low=0)),
-        "z_plus": PeerAlpha1Beta0(),
+        "gamma": CaptumGamma(leaf(numbers["gamma"], "gamma", low=0)),
+        "z_plus": CaptumAlpha1Beta0(),
     }
     if not isinstance(rule, str) or rule not in peers:
         raise ArgumentError(f"Under convention='captum' a rule is {', '.join(map(repr, peers))}; got {rule!r}.")

@@ -14,7 +14,7 @@ from jaxviz._types import Array
 from jaxviz.attribution._sampling import apart, judged, repeated, together
 from jaxviz.attribution._target import Target
 from jaxviz.models import Model, activations, changed_activations, maps_around_patches
-from jaxviz.ops import sliced
+from jaxviz.ops._patches import slice_windows
 
 Side: TypeAlias = tuple[int, int]
 
@@ -92,7 +92,7 @@ class Covered:
         else:
             last = np.subtract(images.shape[1:3], self.patch)
             at = jnp.minimum(self.parts.begins(items, numbers), last)
-            patches = sliced(seen, at.reshape(1, -1, 2), self.patch)
+            patches = slice_windows(seen, at.reshape(1, -1, 2), self.patch)
             acts = changed_activations(self.model, patches, at, fixed["maps"], images, names)
         found = judged(self.target, acts, seen, repeated(fixed["index"], s))
         told = {"scores": found["scores"], "predicted": found["predicted"]}

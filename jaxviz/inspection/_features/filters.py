@@ -14,7 +14,7 @@ from jaxviz._errors import ArgumentError, LayerError, UnitError, UnsupportedErro
 from jaxviz.models import Model
 from jaxviz.models._taps import Function
 from jaxviz.models._zoo.layers import to_torch_layout
-from jaxviz.ops import plain
+from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
 Scale: TypeAlias = Literal["shared", "each"]
 _TILE = 64  # pixels that the side of a filter gets, about: whole pixels a weight
@@ -203,7 +203,7 @@ def _kernels(model: Model) -> dict[str, np.ndarray]:
     found = {}
     for path, variable in nnx.to_flat_state(model.state):
         *module, leaf = map(str, path)
-        value = np.asarray(plain(variable.get_value()), np.float32) if leaf == "kernel" else np.zeros(())
+        value = np.asarray(plain_kernel(variable.get_value()), np.float32) if leaf == "kernel" else np.zeros(())
         if value.ndim in (2, 4):
             found[".".join(module)] = to_torch_layout("kernel", value)
     return found

@@ -11,7 +11,8 @@ import numpy as np
 from flax import nnx
 
 from jaxviz._types import Array
-from jaxviz.ops import Ops, conv, plain
+from jaxviz.ops import Ops, conv
+from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
 Pair = tuple[int, int]
 Pairs = tuple[Pair, Pair]
@@ -67,7 +68,7 @@ class Conv(nnx.Module):
         kernel: Any = self.kernel.get_value()
         return ops.conv(
             x,
-            kernel if ops.conv is conv or ops.prepared else plain(kernel),  # rules know nothing of prepared kernels
+            kernel if ops.conv is conv or ops.takes_prepared else plain_kernel(kernel),  # rules need the plain one
             None if self.bias is None else self.bias[...],
             stride=self.stride,
             padding=self.padding,

@@ -1,1 +1,1 @@
-"""Convolutions, and the lowerings that are fast on CPUs."""
+"""Convolutions: which is used where is decided in `jaxviz.ops.conv`."""

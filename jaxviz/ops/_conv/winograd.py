@@ -1,9 +1,9 @@
-"""Winograd's convolutions: 3 x 3 kernels with fewer multiplications, as matrix products between transformed tiles.
+"""Winograd's convolutions F(m x m, 3 x 3): fewer multiplications, as matrix products between transformed tiles.
 
-The m x m outputs of a tile cost 9 m^2 multiplications a pair of channels as direct sums, and (m + 2)^2 between transformed
-tiles (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015): 4 an output for m = 2, 2.25 for m = 4. The
-transforms of m = 2 only add, subtract and halve: what it computes is as near to the exact sum as the direct one. Those of m = 4
-multiply by up to 8, and lose a digit.
+Per pair of channels, the m x m outputs of a tile cost 9 m^2 multiplications as direct sums, and (m + 2)^2 between transformed
+tiles (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015): 4 per output for m = 2, 2.25 for m = 4. The
+transforms of m = 2 only add, subtract and halve, so that rounding errors are those of the direct sum. Those of m = 4 multiply
+by up to 8, and lose a digit.
 """
 
 from __future__ import annotations
@@ -54,41 +54,48 @@ F4 = Scheme(
 )
 
 
-LEAST_CHANNELS = 64  # below, no scheme was measured to be faster than the direct sum
+LEAST_CHANNELS = 64  # with fewer, no scheme was measured to be faster than the direct sum
 
 
-def has_tiles(kernel: Any, stride: Pair, dilation: Pair, groups: int) -> bool:
-    """Say whether a convolution is 3 x 3 with stride 1, and its channels are enough for tiles to pay."""
-    straight = stride == dilation == (1, 1) and groups == 1
-    return straight and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= LEAST_CHANNELS
+def suits_winograd(kernel: Any, stride: Pair, dilation: Pair, groups: int) -> bool:
+    """Return whether a convolution is 3 x 3 with stride 1, and has enough channels for Winograd to pay."""
+    is_dense = stride == dilation == (1, 1) and groups == 1
+    return is_dense and kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= LEAST_CHANNELS
 
 
-def across(padding: Pairs) -> Pairs:
-    """Return the padding of such a convolution's gradient, from its own."""
+def gradient_padding(padding: Pairs) -> Pairs:
+    """Return the padding with which the gradient of a 3 x 3 convolution is a 3 x 3 convolution."""
     (top, bottom), (left, right) = padding
     return (2 - top, 2 - bottom), (2 - left, 2 - right)
 
 
-def transformed(kernel: Any, scheme: Scheme, *, turn: bool = False) -> Any:
-    """Return a kernel (3, 3, C, K), or half a turn of it, between tiles: ((m + 2)^2, C, K), of NumPy's array one of NumPy's."""
-    side = scheme.weights[:, ::-1] if turn else scheme.weights
+def transform_kernel(kernel: Any, scheme: Scheme, *, flip: bool = False) -> Any:
+    """Return the transform ((m + 2)^2, C, K) of a kernel (3, 3, C, K), or of the kernel rotated by 180 degrees.
+
+    NumPy in, NumPy out; JAX in, JAX out.
+    """
+    side = scheme.weights[:, ::-1] if flip else scheme.weights
     both = np.kron(side, side).astype(kernel.dtype)
     return (both @ kernel.reshape(9, -1)).reshape(len(both), *kernel.shape[2:])
 
 
-def winograd(x: Array, kernel: Array, scheme: Scheme, product: str = "ptc,pck->ptk") -> Array:
+def winograd_conv(x: Array, kernel: Array, scheme: Scheme, product: str = "ptc,pck->ptk") -> Array:
     """Return the cross-correlation (N, H - 2, W - 2, K) of x (N, H, W, C) with a transformed kernel.
 
-    `product` says how tiles (points, tiles, C) and the kernel are multiplied.
+    Args:
+        x: without padding; see `pad`.
+        kernel: from `transform_kernel`.
+        scheme: F2 or F4.
+        product: einsum of the tiles (points, tiles, C) and the kernel.
     """
     tile, points = scheme.outputs.shape
     n, h, w, c = x.shape
     rows, columns = -(-(h - 2) // tile), -(-(w - 2) // tile)
-    # Barriers: fused into its neighbours, each of the three steps would be computed again for every use.
-    x = lax.optimization_barrier(padded(x, ((0, tile * rows + 2 - h), (0, tile * columns + 2 - w))))
-    lines = _combined(scheme.pixels, [x[:, i : i + tile * (rows - 1) + 1 : tile] for i in range(points)])
+    # Barriers: fused into its neighbors, each of the three steps would be computed again for every use.
+    x = lax.optimization_barrier(pad(x, ((0, tile * rows + 2 - h), (0, tile * columns + 2 - w))))
+    lines = _combine(scheme.pixels, [x[:, i : i + tile * (rows - 1) + 1 : tile] for i in range(points)])
     lines = lax.optimization_barrier(jnp.stack(lines))
-    tiles = _combined(scheme.pixels, [lines[:, :, :, j : j + tile * (columns - 1) + 1 : tile] for j in range(points)])
+    tiles = _combine(scheme.pixels, [lines[:, :, :, j : j + tile * (columns - 1) + 1 : tile] for j in range(points)])
     tiles = lax.optimization_barrier(jnp.stack(tiles, axis=1)).reshape(points**2, n * rows * columns, c)
     products = jnp.einsum(product, tiles, kernel)
     back = jnp.asarray(np.kron(scheme.outputs, scheme.outputs), x.dtype)
@@ -97,28 +104,29 @@ def winograd(x: Array, kernel: Array, scheme: Scheme, product: str = "ptc,pck->p
     return y.reshape(n, rows * tile, columns * tile, -1)[:, : h - 2, : w - 2]
 
 
-def padded(x: Array, padding: Pairs) -> Array:
+def pad(x: Array, padding: Pairs) -> Array:
+    """Return maps (N, H, W, C) with zeros around them."""
     return jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
 
-def in_one_batch(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
-    """Return a function of images (N, ...) and a kernel that `jax.vmap` gives one batch of all images: large products.
+def flatten_vmap(fn: Callable[[Array, Any], Array]) -> Callable[[Array, Any], Array]:
+    """Return `fn(images (N, ...), kernel)` with a vmap that concatenates the images of all units, for larger products.
 
-    The kernel may be a pytree of what was made of one. Kernels of many networks go one after the other.
+    The kernel may be a pytree. Where the kernel is mapped too, the units run one after the other.
     """
-    whole = jax.custom_batching.custom_vmap(fn)
+    flat = jax.custom_batching.custom_vmap(fn)
 
-    @whole.def_vmap
-    def _(size: int, is_batched: Any, x: Array, kernel: Any) -> tuple[Array, bool]:
+    def flatten(size: int, is_batched: Any, x: Array, kernel: Any) -> tuple[Array, bool]:
         if any(jax.tree.leaves(is_batched[1])):
-            each = jax.tree.map(lambda b, a: a if b else jnp.broadcast_to(a, (size, *a.shape)), tuple(is_batched), (x, kernel))
-            return lax.map(lambda both: whole(*both), each), True
-        y = whole(x.reshape(-1, *x.shape[2:]), kernel)
+            units = jax.tree.map(lambda b, a: a if b else jnp.broadcast_to(a, (size, *a.shape)), tuple(is_batched), (x, kernel))
+            return lax.map(lambda unit: flat(*unit), units), True
+        y = flat(x.reshape(-1, *x.shape[2:]), kernel)
         return y.reshape(size, -1, *y.shape[1:]), True
 
-    return whole
+    flat.def_vmap(flatten)
+    return flat
 
 
-def _combined(matrix: np.ndarray, values: list[Array]) -> list[Array]:
-    """Return the sums of the values by the rows of a matrix, without its zeros."""
+def _combine(matrix: np.ndarray, values: list[Array]) -> list[Array]:
+    """Return a matrix times a list of arrays; zeros of the matrix cost nothing."""
     return [sum(value * float(weight) for weight, value in zip(row, values, strict=True) if weight) for row in matrix]  # type: ignore[misc]

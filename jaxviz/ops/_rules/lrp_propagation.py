@@ -1,16 +1,16 @@
 """Relevance through a network: tables of operations whose gradient times the input is the relevance.
 
-What runs backwards is c = R / value, the relevance of a value per unit of it, and not the relevance itself. For everything that
-is linear, or picks one of its inputs, c obeys the chain rule as gradients do: ReLUs, pooling, sums, reshapes and skips need no
-rule of their own, and R_i = value_i c_i is the share in proportion to contributions. No value is divided by on the way, so that
-nothing explodes where one is almost 0. Only convolutions and matrix products have rules.
+The backward pass carries c = R / value, the relevance per unit of a value, instead of the relevance R. For operations that are
+linear or select one of their inputs, c obeys the chain rule as gradients do: ReLUs, pooling, sums, reshapes and skips need no
+rule, and R_i = value_i c_i is the share in proportion to contributions. There is no division by values, so that nothing
+explodes where a value is almost 0. Only convolutions and matrix products have rules.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxviz._errors import UnsupportedError
 from jaxviz._pytree import pytree
 from jaxviz._types import Array
-from jaxviz.ops._conv.geometry import Pair, Pairs
+from jaxviz.ops._conv.geometry import NO_PADDING, Geometry, MaxPoolOptions, Pair, Pairs
 from jaxviz.ops._rules.lrp_rules import ImageRule, Product, Rule, transposed
 from jaxviz.ops._table import EXACT, Ops, conv
 
@@ -29,13 +29,13 @@ Residual: TypeAlias = Literal["contribution", "magnitude"]
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Composite:
-    """Which rule each operation follows, by its kind and place.
+    """The rule of each operation, by its kind and place.
 
     Attributes:
-        conv: of convolutions.
-        linear: of fully connected layers.
-        first: of the convolution that takes the image; as `conv` unless given.
-        fold: whether a normalisation right after a convolution is folded into its kernel first.
+        conv: rule of convolutions.
+        linear: rule of fully connected layers.
+        first: rule of the convolution that takes the image; that of `conv` by default.
+        fold: whether a batch normalization right after a convolution is first folded into its kernel.
     """
 
     conv: Rule
@@ -44,18 +44,43 @@ class Composite:
     fold: bool = dataclasses.field(default=True, metadata=dict(static=True))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Convolution:
-    """A convolution without bias, equal to another of the same options."""
+class _Convolution(NamedTuple):
+    """A convolution without bias; hashable, so that it can be static."""
 
-    options: tuple[tuple[str, Any], ...]
+    geometry: Geometry
 
     def __call__(self, x: Array, kernel: Array) -> Array:
-        return conv(x, kernel, **dict(self.options))
+        stride, padding, dilation, groups = self.geometry
+        return conv(x, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
 def _matrix_product(x: Array, kernel: Array) -> Array:
     return x @ kernel
+
+
+class _Operation(NamedTuple):
+    """A convolution that was computed: its product, input, kernel and bias."""
+
+    product: Product
+    x: Array
+    kernel: Array
+    bias: Array | None
+
+
+class _RuleResidual(NamedTuple):
+    rule: Rule
+    x: Array
+    kernel: Array
+    bias: Array
+    z: Array
+
+
+class _ImageRuleResidual(NamedTuple):
+    rule: ImageRule
+    x: Array
+    kernel: Array
+    bounds: tuple[Array, Array]
+    z: Array
 
 
 def _per_image(x: Array) -> Array:
@@ -74,25 +99,27 @@ def _ruled(
     z: Array,
     absorbed: Array,
 ) -> Array:
-    """Return z, which is product(x, kernel) + bias. The cotangent of `absorbed` (n,) is the relevance that ends here."""
+    """Return z, which is product(x, kernel) + bias. The cotangent of `absorbed` (n,) is the relevance absorbed here."""
     return z
 
 
 def _ruled_forward(
     product: Product, nonnegative: bool, share: bool, rule: Rule, x: Array, kernel: Array, bias: Array, z: Array, *rest: Any
-) -> tuple[Array, tuple]:
-    return z, (rule, x, kernel, bias, z)
+) -> tuple[Array, _RuleResidual]:
+    return z, _RuleResidual(rule, x, kernel, bias, z)
 
 
-def _ruled_backward(product: Product, nonnegative: bool, share: bool, residual: tuple, c: Array) -> tuple:
+def _ruled_backward(
+    product: Product, nonnegative: bool, share: bool, residual: _RuleResidual, c: Array
+) -> tuple[None, Array, None, None, None, Array]:
     rule, x, kernel, bias, z = residual
     back = partial(transposed, product)
     up, down = jnp.maximum(kernel, 0), jnp.minimum(kernel, 0)
     if rule.plain and not share:
         a, _ = rule.coefficients(z, z, z, bias)
-        found = back(kernel, x, a * c)
+        x_cotangent = back(kernel, x, a * c)
     else:
-        # Of inputs that are not below 0, or not to be told apart, the sign of a contribution is that of the weight.
+        # Where inputs are not negative, or their sign does not matter, the sign of a contribution is that of the weight.
         simple = nonnegative or not rule.signed
         above, below = jnp.maximum(x, 0), jnp.minimum(x, 0)
         positive = product(x, up) if simple else product(above, up) + product(below, down)
@@ -100,25 +127,25 @@ def _ruled_backward(product: Product, nonnegative: bool, share: bool, residual: 
             negative = product(x, down) if simple else product(above, down) + product(below, up)
         else:
             negative = z - bias - positive
-        if rule.signed:  # rounding may have left a trace of the wrong sign
+        if rule.signed:  # rounding may leave a trace of the wrong sign
             positive, negative = jnp.maximum(positive, 0), jnp.minimum(negative, 0)
         b_up, b_down = jnp.maximum(bias, 0), jnp.minimum(bias, 0)
         a, b = rule.coefficients(z, positive + b_up, negative + b_down, bias)
         if share:
             a, b = _with_bias(a, b, positive, negative, b_up * a + b_down * b)
         a, b = a * c, b * c
-        found = back(kernel, x, b) + back(up, x, a - b)
+        x_cotangent = back(kernel, x, b) + back(up, x, a - b)
         if not simple:
-            found = jnp.where(x > 0, found, jnp.where(x < 0, back(kernel, x, a) + back(up, x, b - a), 0))
-    absorbed = _per_image(z * c) - _per_image(x * found)
-    return None, found, None, None, None, absorbed
+            x_cotangent = jnp.where(x > 0, x_cotangent, jnp.where(x < 0, back(kernel, x, a) + back(up, x, b - a), 0))
+    absorbed = _per_image(z * c) - _per_image(x * x_cotangent)
+    return None, x_cotangent, None, None, None, absorbed
 
 
 def _with_bias(a: Array, b: Array, positive: Array, negative: Array, lost: Array) -> tuple[Array, Array]:
     """Return a rule's coefficients with the share of the bias, `lost`, given to the inputs.
 
-    In proportion to the magnitude of each one's own share; where none has one, of its contribution; where no input contributes
-    anything to speak of, nobody gets it.
+    It is split in proportion to the magnitudes of the inputs' own shares; where all of these are 0, of their contributions.
+    Where no input contributes, the share of the bias stays there.
     """
     own = jnp.abs(a), jnp.abs(b)
     any_share = own[0] * positive - own[1] * negative > 1e-6 * jnp.abs(lost)
@@ -133,7 +160,7 @@ _ruled.defvjp(_ruled_forward, _ruled_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _of_image(
+def _image_ruled(
     product: Product,
     rule: ImageRule,
     x: Array,
@@ -143,51 +170,55 @@ def _of_image(
     absorbed: Array,
     direct: Array,
 ) -> Array:
-    """Return z. The cotangent of `direct`, of x's shape, is the relevance of the pixels."""
+    """Return z. The cotangent of `direct`, which has x's shape, is the relevance of the pixels."""
     return z
 
 
-def _of_image_forward(product: Product, rule: ImageRule, x: Array, kernel: Array, z: Array, *rest: Any) -> tuple[Array, tuple]:
-    return z, (rule, x, kernel, rest[0], z)
+def _image_ruled_forward(
+    product: Product, rule: ImageRule, x: Array, kernel: Array, z: Array, bounds: tuple[Array, Array], *rest: Any
+) -> tuple[Array, _ImageRuleResidual]:
+    return z, _ImageRuleResidual(rule, x, kernel, bounds, z)
 
 
-def _of_image_backward(product: Product, residual: tuple, c: Array) -> tuple:
+def _image_ruled_backward(
+    product: Product, residual: _ImageRuleResidual, c: Array
+) -> tuple[None, None, None, None, None, Array, Array]:
     rule, x, kernel, bounds, z = residual
     relevance = rule.relevance(product, x, kernel, bounds, z * c)
     return None, None, None, None, None, _per_image(z * c) - _per_image(relevance), relevance
 
 
-_of_image.defvjp(_of_image_forward, _of_image_backward)
+_image_ruled.defvjp(_image_ruled_forward, _image_ruled_backward)
 
 
 @jax.custom_vjp
-def _normalised(x: Array, factor: Array, offset: Array, absorbed: Array) -> Array:
+def _normalized(x: Array, factor: Array, offset: Array, absorbed: Array) -> Array:
     return x * factor + offset
 
 
-def _normalised_forward(x: Array, factor: Array, offset: Array, absorbed: Array) -> tuple[Array, tuple]:
+def _normalized_forward(x: Array, factor: Array, offset: Array, absorbed: Array) -> tuple[Array, tuple[Array, Array]]:
     return x * factor + offset, (factor, offset)
 
 
-def _normalised_backward(residual: tuple, c: Array) -> tuple:
+def _normalized_backward(residual: tuple[Array, Array], c: Array) -> tuple[Array, None, None, Array]:
     factor, offset = residual
     return c * factor, None, None, _per_image(c * offset)
 
 
-_normalised.defvjp(_normalised_forward, _normalised_backward)
+_normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
 @jax.custom_vjp
 def magnitude_add(x: Array, y: Array) -> Array:
-    """Return x + y, whose relevance is shared in proportion to |x| and |y| (ratio-based splitting, Otsuki et al., 2024)."""
+    """Return x + y; its relevance is shared in proportion to |x| and |y| (ratio-based splitting, Otsuki et al., 2024)."""
     return x + y
 
 
-def _magnitude_forward(x: Array, y: Array) -> tuple[Array, tuple]:
+def _magnitude_forward(x: Array, y: Array) -> tuple[Array, tuple[Array, Array]]:
     return x + y, (x, y)
 
 
-def _magnitude_backward(residual: tuple, c: Array) -> tuple:
+def _magnitude_backward(residual: tuple[Array, Array], c: Array) -> tuple[Array, Array]:
     x, y = residual
     total = jnp.abs(x) + jnp.abs(y)
     share = jnp.where(total > 0, (x + y) / jnp.where(total > 0, total, 1), 0) * c
@@ -198,17 +229,17 @@ magnitude_add.defvjp(_magnitude_forward, _magnitude_backward)
 
 
 class Propagation:
-    """The table of operations of one traced run: it remembers which values come out of what.
+    """The table of operations of one traced run; it remembers which operation a value comes from.
 
     Args:
         composite: the rules.
-        image: the normalised image (n, H, W, C), the very object that the network is called with.
-        absorbed: zeros (n,), to differentiate with respect to: the relevance that biases and stabilisers absorb.
-        direct: zeros of the image's shape, to differentiate with respect to: the relevance by an `ImageRule`.
-        bounds: black and white after the normalisation, (C,) each.
+        image: the normalized image (n, H, W, C), the same object that the network is called with.
+        absorbed: zeros (n,); the derivative with respect to it is the relevance that biases and stabilizers absorb.
+        direct: zeros of the image's shape; the derivative with respect to it is the relevance by an `ImageRule`.
+        bounds: black and white after the normalization, (C,) each.
         bias: "absorb" as published, or "share": what a bias would absorb goes to the inputs of its operation, in proportion to
-            the magnitude of their own shares.
-        residual: how a sum of two branches shares: in proportion to the two values, or to their magnitudes.
+            the magnitudes of their own shares.
+        residual: a sum of two branches shares in proportion to their values ("contribution") or to their "magnitude".
     """
 
     def __init__(
@@ -224,8 +255,8 @@ class Propagation:
     ):
         self.composite, self.image, self.absorbed, self.direct, self.bounds = composite, image, absorbed, direct, bounds
         self.share, self.residual = bias == "share", residual
-        # By identity; the values are kept, too, so that no later one gets the same identity.
-        self.convolved: dict[int, tuple[Array, tuple]] = {}
+        # By identity; the values are kept too, so that no later one gets the same identity.
+        self.convolved: dict[int, tuple[Array, _Operation]] = {}
         self.nonnegative: dict[int, Array] = {}
         self.saw_image = False
 
@@ -234,11 +265,11 @@ class Propagation:
         return Ops(self.conv, self.linear, self.batch_norm, self.relu, self.max_pool, self.avg_pool, self.add)
 
     def check(self) -> None:
-        """Raise an UnsupportedError where the image's rule was never used; call it when the network has run."""
+        """Raise an UnsupportedError if the rule of the first convolution was not used; call it after the network has run."""
         if self.composite.first is not None and not self.saw_image:
             raise UnsupportedError(
-                "A rule for the first convolution needs one that takes the image itself; in this network none does. Use a rule "
-                "without one, such as 'epsilon_plus'."
+                "The rule for the first convolution needs a convolution that takes the image itself; this network has none. "
+                "Use a rule without it, such as 'epsilon_plus'."
             )
 
     def conv(
@@ -248,14 +279,14 @@ class Propagation:
         bias: Array | None = None,
         *,
         stride: Pair = (1, 1),
-        padding: Pairs = ((0, 0), (0, 0)),
+        padding: Pairs = NO_PADDING,
         dilation: Pair = (1, 1),
         groups: int = 1,
     ) -> Array:
-        product = _Convolution((("stride", stride), ("padding", padding), ("dilation", dilation), ("groups", groups)))
-        made = self._product(product, x, kernel, bias, product(x, kernel) if bias is None else product(x, kernel) + bias)
-        self.convolved[id(made)] = made, (product, x, kernel, bias)
-        return made
+        product = _Convolution(Geometry(stride, padding, dilation, groups))
+        y = self._product(product, x, kernel, bias, product(x, kernel) if bias is None else product(x, kernel) + bias)
+        self.convolved[id(y)] = y, _Operation(product, x, kernel, bias)
+        return y
 
     def linear(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
         return self._product(_matrix_product, x, kernel, bias, EXACT.linear(x, kernel, bias))
@@ -268,34 +299,36 @@ class Propagation:
             self.saw_image = True
             rule = self.composite.first or rule
         if isinstance(rule, ImageRule):
-            return _of_image(product, rule, x, kernel, value, self.bounds, self.absorbed, self.direct)
+            return _image_ruled(product, rule, x, kernel, value, self.bounds, self.absorbed, self.direct)
         return _ruled(product, id(x) in self.nonnegative, self.share, rule, x, kernel, bias, value, self.absorbed)
 
     def batch_norm(self, x: Array, scale: Array, bias: Array, mean: Array, var: Array, *, epsilon: float = 1e-5) -> Array:
         factor = scale * jax.lax.rsqrt(var + epsilon)
         offset = bias - mean * factor
         if not self.composite.fold or id(x) not in self.convolved:
-            return _normalised(x, factor, offset, self.absorbed)
-        # One operation of the convolution's input. The value stays the network's own to the last bit, so that no ReLU near 0
-        # and no maximum among near equals turns out another way.
-        product, below, kernel, own = self.convolved[id(x)][1]
+            return _normalized(x, factor, offset, self.absorbed)
+        # One operation on the convolution's input. The value is the network's own to the last bit, so that no ReLU near 0 and
+        # no maximum among near equals changes.
+        product, conv_input, kernel, conv_bias = self.convolved[id(x)][1]
         value = EXACT.batch_norm(x, scale, bias, mean, var, epsilon=epsilon)
-        return self._product(product, below, kernel * factor, offset if own is None else offset + own * factor, value)
+        folded = offset if conv_bias is None else offset + conv_bias * factor
+        return self._product(product, conv_input, kernel * factor, folded, value)
 
     def relu(self, x: Array) -> Array:
         return self._mark(EXACT.relu(x))
 
-    def max_pool(self, x: Array, **options: Any) -> Array:
-        made = EXACT.max_pool(x, **options)
-        return self._mark(made) if id(x) in self.nonnegative else made
+    def max_pool(self, x: Array, **options: Unpack[MaxPoolOptions]) -> Array:
+        y = EXACT.max_pool(x, **options)
+        return self._mark(y) if id(x) in self.nonnegative else y
 
-    def avg_pool(self, x: Array, **options: Any) -> Array:
-        made = EXACT.avg_pool(x, **options)
-        return self._mark(made) if id(x) in self.nonnegative else made
+    def avg_pool(self, x: Array, *, size: Pair) -> Array:
+        y = EXACT.avg_pool(x, size=size)
+        return self._mark(y) if id(x) in self.nonnegative else y
 
     def add(self, x: Array, y: Array) -> Array:
         return magnitude_add(x, y) if self.residual == "magnitude" else EXACT.add(x, y)
 
     def _mark(self, value: Array) -> Array:
+        """Remember that a value is nowhere negative."""
         self.nonnegative[id(value)] = value
         return value

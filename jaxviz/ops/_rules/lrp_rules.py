@@ -1,8 +1,8 @@
-"""The rules of layer-wise relevance propagation: how the relevance of an output is shared among what contributes to it.
+"""The rules of layer-wise relevance propagation: how an output shares its relevance among its contributions.
 
-An output is a sum of contributions, z_j = sum_i z_ij with z_ij = x_i w_ij, the bias being one of them. A `Rule` shares its
-relevance R_j among its positive and its negative contributions, each in proportion; an `ImageRule`, of the first convolution,
-shares by bounds or by place instead.
+An output is a sum of contributions, z_j = sum_i z_ij with z_ij = x_i w_ij; the bias is one of them. A `Rule` shares the
+relevance R_j among the positive and among the negative contributions, in proportion; an `ImageRule`, for the first convolution,
+shares by bounds or by place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
 
-Product: TypeAlias = Callable[[Array, Array], Array]  # of an input and a kernel: a convolution or matrix product, without bias
+Product: TypeAlias = Callable[[Array, Array], Array]  # (input, kernel) -> convolution or matrix product, without bias
 
 
 def _ratio(a: Array, b: Array) -> Array:
@@ -29,20 +29,20 @@ def _ratio(a: Array, b: Array) -> Array:
 class Rule:
     """Base of rules that share in proportion to contributions: R_i = sum_j (A_j z_ij+ + B_j z_ij-) R_j / z_j.
 
-    A rule is a pytree: its numbers are data, and another epsilon compiles nothing again.
+    A rule is a pytree whose numbers are data: another epsilon compiles nothing again.
     """
 
-    signed = True  # contributions are told apart by their sign; otherwise by that of the weight, as peers do
-    exact = False  # both sums of contributions are needed to full relative precision, the smaller one too
-    plain = False  # A and B are the same, so that no sums of contributions are needed
+    signed = True  # z_ij+ and z_ij- are split by the sign of the contribution; otherwise by that of the weight, as in Captum
+    exact = False  # both sums of contributions need full relative precision, even the smaller one
+    plain = False  # A = B, so that no sums of contributions are needed
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
         """Return A and B.
 
         Args:
             z: the output.
-            positive, negative: the sums of its contributions of either sign, the bias included.
-            bias: the bias, for rules that treat it apart.
+            positive, negative: the sums of its contributions of each sign, including the bias.
+            bias: the bias, for rules that treat it separately.
         """
         raise NotImplementedError
 
@@ -51,14 +51,14 @@ class ImageRule:
     """Base of rules for the convolution that takes the image."""
 
     def relevance(self, product: Product, x: Array, kernel: Array, bounds: tuple[Array, Array], relevance: Array) -> Array:
-        """Return the relevance of every pixel and colour of the normalised image x, given that of the outputs.
+        """Return the relevance of every pixel and color of the normalized image, given that of the outputs.
 
         Args:
-            product: the convolution, of an input and a kernel.
-            x: (n, H, W, C).
+            product: the convolution.
+            x: the normalized image (n, H, W, C).
             kernel: (kh, kw, C, K).
-            bounds: what black and white are after the normalisation, (C,) each.
-            relevance: (n, h, w, K).
+            bounds: black and white after the normalization, (C,) each.
+            relevance: of the outputs, (n, h, w, K).
         """
         raise NotImplementedError
 
@@ -66,7 +66,7 @@ class ImageRule:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Epsilon(Rule):
-    """Made by `epsilon_rule`."""
+    """The rule of `epsilon_rule`."""
 
     epsilon: Array
     plain = True
@@ -80,7 +80,7 @@ class Epsilon(Rule):
 def epsilon_rule(epsilon: float = 1e-6) -> Epsilon:
     """Share in proportion to contributions: A = B = z / (z + epsilon sign(z)) (Bach et al., 2015).
 
-    With epsilon 0 (LRP-0) it is input x gradient, for networks of ReLUs; a larger one absorbs relevance of weak outputs.
+    With epsilon 0 (LRP-0) and ReLUs it is input x gradient; a larger epsilon absorbs the relevance of weak outputs.
     """
     return Epsilon(leaf(epsilon, "epsilon", low=0))
 
@@ -88,7 +88,7 @@ def epsilon_rule(epsilon: float = 1e-6) -> Epsilon:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gamma(Rule):
-    """Made by `gamma_rule`."""
+    """The rule of `gamma_rule`."""
 
     gamma: Array
 
@@ -99,10 +99,10 @@ class Gamma(Rule):
 
 
 def gamma_rule(gamma: float = 0.25) -> Gamma:
-    """Favour contributions of the output's own sign by 1 + gamma (Montavon et al., 2019; for both signs: Andeol et al., 2021).
+    """Favor contributions of the output's sign by 1 + gamma (Montavon et al., 2019; for both signs: Andeol et al., 2021).
 
-    For z > 0, z_ij + gamma z_ij+ over its sum; for z < 0, which the sums of residual blocks bring, z_ij + gamma z_ij-. The sum
-    is never smaller than the output, so nothing is divided by almost 0.
+    For z > 0 the shares are z_ij + gamma z_ij+ over their sum; for z < 0, which occurs at the sums of residual blocks,
+    z_ij + gamma z_ij-. The sum is never smaller in magnitude than the output, so that there is no division by almost 0.
     """
     return Gamma(leaf(gamma, "gamma", low=0))
 
@@ -110,7 +110,7 @@ def gamma_rule(gamma: float = 0.25) -> Gamma:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ZPlus(Rule):
-    """Made by `z_plus_rule`."""
+    """The rule of `z_plus_rule`."""
 
     def coefficients(self, z: Array, positive: Array, negative: Array, bias: Array) -> tuple[Array, Array]:
         up = z >= 0
@@ -119,9 +119,10 @@ class ZPlus(Rule):
 
 
 def z_plus_rule() -> ZPlus:
-    """Share among the contributions of the output's own sign only: for z > 0 the z+ rule (Montavon et al., 2017).
+    """Share only among contributions of the output's sign: for z > 0 the z+ rule (Montavon et al., 2017).
 
-    It is `Gamma` with gamma to infinity; of outputs below 0 the negative contributions, so that relevance is kept there too.
+    The limit of `gamma_rule` for an infinite gamma. Negative outputs share among their negative contributions, so that
+    relevance is conserved there too.
     """
     return ZPlus()
 
@@ -129,7 +130,7 @@ def z_plus_rule() -> ZPlus:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class AlphaBeta(Rule):
-    """Made by `alpha_beta_rule`."""
+    """The rule of `alpha_beta_rule`."""
 
     alpha: Array
     beta: Array
@@ -145,19 +146,28 @@ class AlphaBeta(Rule):
 
 
 def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0) -> AlphaBeta:
-    """Give alpha of the relevance to contributions of the output's own sign, take beta from the others (Bach et al., 2015).
+    """Give alpha R to contributions of the output's sign and -beta R to the others (Bach et al., 2015).
 
-    alpha - beta is 1. An output without any contribution of the other sign gives 1 to its own, so that relevance is kept.
+    An output without contributions of the other sign gives R to its own, so that relevance is conserved.
+
+    Args:
+        alpha: at least 1.
+        beta: alpha - 1.
+
+    Raises:
+        ArgumentError: alpha - beta is not 1, or a value is out of range.
+
+    >>> attribution = jaxviz.attribution.lrp(model, images, rule=jaxviz.ops.alpha_beta_rule(2.0, 1.0))
     """
     if abs(alpha - beta - 1) > 1e-5:
-        raise ArgumentError(f"Expected alpha - beta = 1, so that relevance is kept; got {alpha} and {beta}.")
+        raise ArgumentError(f"Expected alpha - beta = 1, so that relevance is conserved; got {alpha} and {beta}.")
     return AlphaBeta(leaf(alpha, "alpha", low=1), leaf(beta, "beta", low=0))
 
 
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
-class PeerGamma(Rule):
-    """Captum's `GammaRule`: weights w + gamma w+ whatever the sign of input and output, the bias as it is."""
+class CaptumGamma(Rule):
+    """Captum's `GammaRule`: weights w + gamma w+ for any sign of input and output, the bias unchanged."""
 
     gamma: Array
     signed = False
@@ -170,8 +180,8 @@ class PeerGamma(Rule):
 
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
-class PeerAlpha1Beta0(Rule):
-    """Captum's `Alpha1_Beta0_Rule`: weights w+ whatever the sign of the input, the bias as it is, even below 0."""
+class CaptumAlpha1Beta0(Rule):
+    """Captum's `Alpha1_Beta0_Rule`: weights w+ for any sign of the input, the bias unchanged, even where negative."""
 
     signed = False
 
@@ -181,14 +191,14 @@ class PeerAlpha1Beta0(Rule):
 
 
 def transposed(product: Product, kernel: Array, x: Array, g: Array) -> Array:
-    """Return the product's transpose applied to g, of x's shape."""
+    """Return the product's transpose applied to g, with x's shape."""
     return jax.vjp(lambda x: product(x, kernel), x)[1](g)[0]
 
 
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class ZBox(ImageRule):
-    """Made by `z_box_rule`."""
+    """The rule of `z_box_rule`."""
 
     def relevance(self, product: Product, x: Array, kernel: Array, bounds: tuple[Array, Array], relevance: Array) -> Array:
         low, high = (jnp.broadcast_to(bound, x.shape) for bound in bounds)
@@ -198,9 +208,9 @@ class ZBox(ImageRule):
 
 
 def z_box_rule() -> ZBox:
-    """Share by how far a pixel is from its bounds l, black, and h, white (Montavon et al., 2017).
+    """Share by the distance of a pixel from its bounds l (black) and h (white) (Montavon et al., 2017).
 
-    R_i = sum_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) R_j over its sum, to which the bias does not belong.
+    R_i = sum_j R_j (x_i w_ij - l_i w_ij+ - h_i w_ij-) / (sum of the same over i), without the bias.
     """
     return ZBox()
 
@@ -208,7 +218,7 @@ def z_box_rule() -> ZBox:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Flat(ImageRule):
-    """Made by `flat_rule`."""
+    """The rule of `flat_rule`."""
 
     def relevance(self, product: Product, x: Array, kernel: Array, bounds: tuple[Array, Array], relevance: Array) -> Array:
         ones = jnp.ones_like(kernel)
@@ -216,5 +226,5 @@ class Flat(ImageRule):
 
 
 def flat_rule() -> Flat:
-    """Share evenly among all pixels and colours that an output sees (Lapuschkin et al., 2017)."""
+    """Share evenly among all pixels and colors in an output's window (Lapuschkin et al., 2017)."""
     return Flat()

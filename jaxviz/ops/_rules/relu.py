@@ -1,4 +1,4 @@
-"""Rules that replace one operation of the table to change what a gradient means."""
+"""Rules for ReLU and max pooling: the same values, another gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
-from jaxviz.ops._conv.geometry import Pair, Pairs
+from jaxviz.ops._conv.geometry import NO_PADDING, Pair, Pairs
 from jaxviz.ops._pooling import max_pool
 from jaxviz.ops._table import Ops
 
@@ -35,7 +35,7 @@ guided_relu.defvjp(_guided_forward, _guided_backward)
 
 @jax.custom_vjp
 def deconv_relu(x: Array) -> Array:
-    """ReLU whose gradient passes where the gradient is positive, whatever the input was.
+    """ReLU whose gradient passes where the gradient is positive, for any input.
 
     Deconvolutional network: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", 2014.
     """
@@ -55,11 +55,11 @@ deconv_relu.defvjp(_deconv_forward, _deconv_backward)
 
 @jax.custom_vjp
 def redirected_relu(x: Array) -> Array:
-    """ReLU whose gradient, for images that would get none at all, passes where it asks an inactive unit to rise.
+    """ReLU whose gradient, for images that would get none, passes where it would raise an inactive unit.
 
-    For the gradient of a loss that is minimised: a negative gradient asks the unit to rise. Decided for each image (first axis)
-    and only where its whole gradient here is zero, so that images with any gradient keep exactly theirs. Lucid's
-    `redirected_relu_grad`, there for the first 16 steps: without it a unit that is silent at the start stays grey.
+    For the gradient of a minimized loss, where a negative gradient raises the unit. It applies per image (first axis) and only
+    if the image's whole gradient here is zero: other images keep exactly theirs. This is Lucid's `redirected_relu_grad`, which
+    it uses for the first 16 steps: without it, a unit that is silent at the start stays gray.
     """
     return jax.nn.relu(x)
 
@@ -70,7 +70,7 @@ def _redirected_forward(x: Array) -> tuple[Array, Array]:
 
 def _redirected_backward(positive: Array, g: Array) -> tuple[Array]:
     alive = (jnp.where(positive, g, 0) != 0).any(axis=tuple(range(1, g.ndim)), keepdims=True)
-    # Not from the plain gradient: XLA would write it to memory for both lines, which makes a whole step a tenth slower.
+    # Computed again, not from `alive`'s operand: XLA would write that to memory, which makes a whole step a tenth slower.
     return (jnp.where(positive, g, jnp.where(alive, 0, jnp.minimum(g, 0))),)
 
 
@@ -99,11 +99,11 @@ def _relaxed_backward(window: Pair, stride: Pair, padding: Pairs, x: Array, g: A
 _relaxed_max_pool.defvjp(_relaxed_forward, _relaxed_backward)
 
 
-def relaxed_max_pool(x: Array, *, window: Pair, stride: Pair, padding: Pairs = ((0, 0), (0, 0))) -> Array:
-    """Max pooling whose gradient is that of the root mean square of the window.
+def relaxed_max_pool(x: Array, *, window: Pair, stride: Pair, padding: Pairs = NO_PADDING) -> Array:
+    """Max pooling with the gradient of the window's root mean square.
 
-    Every value of a window gets a share, larger ones more, so that pictures lose the lattice that a strict winner leaves.
-    Lucid's `l2_smoothed_maxpool_grad`; arguments as for `max_pool`.
+    Every value of a window gets a share, larger ones more: this removes the lattice that the gradient of max pooling leaves in
+    pictures. Lucid's `l2_smoothed_maxpool_grad`. The arguments are those of `max_pool`.
     """
     return _relaxed_max_pool(x, window, stride, padding)
 

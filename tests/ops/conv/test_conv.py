@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz.ops import PreparedKernel, conv, plain, prepare_kernel
-from jaxviz.ops._conv.direct import plain_conv
+from jaxviz.ops import conv
+from jaxviz.ops._conv.direct import xla_conv
+from jaxviz.ops._conv.geometry import Geometry
+from jaxviz.ops._conv.winograd_f4 import PreparedKernel, plain_kernel, prepare_kernel
 
 # size, channels, channels out, window, stride, padding, dilation, groups
 CASES = {
@@ -62,7 +64,7 @@ def made(case: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any], partial]:
     kernel = (rng.normal(size=(window, window, c // groups, k)) / window / np.sqrt(c)).astype(np.float32)
     border = ((padding, padding), (padding, padding))
     options = {"stride": (stride, stride), "padding": border, "dilation": (dilation, dilation), "groups": groups}
-    return images, kernel, options, partial(plain_conv, geometry=tuple(options.values()))
+    return images, kernel, options, partial(xla_conv, geometry=Geometry(*options.values()))
 
 
 def prepared(kernel: np.ndarray, options: dict[str, Any]) -> PreparedKernel:
@@ -103,8 +105,8 @@ def test_what_is_transformed():
         ready = prepared(kernel, options)
         expected = (window, stride, dilation, groups) == (3, 1, 1, 1) and min(c, k) >= 64
         assert (ready.forward is not None) == expected, case
-        np.testing.assert_array_equal(plain(ready), kernel)
-        assert plain(kernel) is kernel
+        np.testing.assert_array_equal(plain_kernel(ready), kernel)
+        assert plain_kernel(kernel) is kernel
         assert ready.shape == kernel.shape
 
 

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxviz.ops import conv, tiled_kernel
-from jaxviz.ops._conv.direct import direct_conv, plain_conv
-from jaxviz.ops._conv.winograd_f2 import is_straight
+from jaxviz.ops import conv
+from jaxviz.ops._conv.direct import direct_conv, xla_conv
+from jaxviz.ops._conv.geometry import Geometry
+from jaxviz.ops._conv.winograd_f2 import hoist_kernel, suits_winograd_f2
 
 # images, height, width, channels, channels out, padding
 CASES = {
@@ -22,7 +23,7 @@ CASES = {
     "uneven padding": (3, 17, 18, 64, 64, ((0, 2), (2, 1))),
     "many channels, small maps": (15, 7, 7, 256, 192, ((1, 1), (1, 1))),
 }
-GEOMETRY = {name: ((1, 1), case[-1], (1, 1), 1) for name, case in CASES.items()}
+GEOMETRY = {name: Geometry(padding=case[-1]) for name, case in CASES.items()}
 
 
 def made(case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +43,7 @@ def errors(found: Any, exact: Any) -> tuple[float, float]:
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients_are_as_near_to_float64_as_direct_sums(case: str) -> None:
     images, kernel = made(case)
-    assert is_straight(jnp.asarray(images), jnp.asarray(kernel), GEOMETRY[case])
+    assert suits_winograd_f2(jnp.asarray(images), jnp.asarray(kernel), GEOMETRY[case])
 
     def both(convolve: Any, x: Any, w: Any) -> list[jax.Array]:
         y, pull = jax.vjp(lambda x: convolve(x, w), x)
@@ -50,7 +51,7 @@ def test_values_and_gradients_are_as_near_to_float64_as_direct_sums(case: str) -
 
     with jax.enable_x64(True):
         wide = (jnp.asarray(value, jnp.float64) for value in (images, kernel))
-        exact = [np.asarray(value) for value in both(partial(plain_conv, geometry=GEOMETRY[case]), *wide)]
+        exact = [np.asarray(value) for value in both(partial(xla_conv, geometry=GEOMETRY[case]), *wide)]
     found = jax.jit(partial(both, partial(conv, padding=CASES[case][-1])))(images, kernel)
     direct = jax.jit(partial(both, partial(direct_conv, geometry=GEOMETRY[case])))(images, kernel)
     for ours, theirs, wanted in zip(found, direct, exact, strict=True):
@@ -73,7 +74,7 @@ def test_gradients_of_kernels_and_second_derivatives(case: str) -> None:
         return *jax.grad(score, argnums=(0, 1))(images, kernel), *jax.grad(steep, argnums=(0, 1))(images, kernel)
 
     found = jax.jit(lambda: slopes(partial(conv, padding=CASES[case][-1])))()
-    for ours, wanted in zip(found, slopes(partial(plain_conv, geometry=GEOMETRY[case])), strict=True):
+    for ours, wanted in zip(found, slopes(partial(xla_conv, geometry=GEOMETRY[case])), strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
 
 
@@ -85,7 +86,7 @@ def test_one_image_after_the_other_is_one_batch() -> None:
     np.testing.assert_array_equal(each, whole)
     alone = jax.jit(convolve)(images[:1], kernel)
     np.testing.assert_array_equal(
-        alone, jax.jit(partial(direct_conv, geometry=((1, 1), ((1, 1), (1, 1)), (1, 1), 1)))(images[:1], kernel)
+        alone, jax.jit(partial(direct_conv, geometry=Geometry(padding=((1, 1), (1, 1)))))(images[:1], kernel)
     )
     assert (np.asarray(alone) != np.asarray(whole[:1])).any()
     np.testing.assert_allclose(alone, whole[:1], atol=1e-6 * float(jnp.abs(whole).max()))
@@ -101,10 +102,10 @@ def test_kernels_transformed_for_many_steps_give_the_same(case: str) -> None:
         y, pull = jax.vjp(lambda x: convolve(x, w), x)
         return [y, *pull(jnp.cos(y)), jax.grad(lambda x: jnp.sin(pull(convolve(x, w))[0]).sum())(x)]
 
-    found = jax.jit(lambda x, w: both(x, tiled_kernel(w)))(images, kernel)
+    found = jax.jit(lambda x, w: both(x, hoist_kernel(w)))(images, kernel)
     for ours, wanted in zip(found, jax.jit(both)(images, kernel), strict=True):
         np.testing.assert_allclose(ours, wanted, atol=1e-5 * float(jnp.abs(wanted).max()))
-    each = jax.jit(jax.vmap(lambda x, w: convolve(x[None], tiled_kernel(w))[0], (0, None)))(images, kernel)
+    each = jax.jit(jax.vmap(lambda x, w: convolve(x[None], hoist_kernel(w))[0], (0, None)))(images, kernel)
     np.testing.assert_allclose(each, found[0], rtol=0, atol=0)  # one batch, whose places are counted together
 
 
@@ -116,7 +117,7 @@ def test_kernels_transformed_for_many_steps_are_transformed_outside_of_the_loop(
     images, kernel = made("many channels, small maps")
 
     def looped(x: Any, w: Any) -> Any:
-        tiled = tiled_kernel(w)
+        tiled = hoist_kernel(w)
         return jax.lax.fori_loop(0, 3, lambda i, x: x + _same(x, tiled), x)
 
     kernel = kernel[..., :1].repeat(256, -1)
@@ -125,12 +126,12 @@ def test_kernels_transformed_for_many_steps_are_transformed_outside_of_the_loop(
     assert "f32[16,65536]" not in text.split("scan[")[1]
 
 
-@pytest.mark.parametrize("ready", [lambda kernel: kernel, tiled_kernel])
+@pytest.mark.parametrize("ready", [lambda kernel: kernel, hoist_kernel])
 def test_networks_may_be_mapped_over(ready: Any) -> None:
     images, kernel = made("map of 28")
     found = jax.vmap(lambda kernel: conv(images, ready(kernel), padding=((1, 1), (1, 1))))(jnp.stack([kernel, 2 * kernel]))
     np.testing.assert_allclose(found[1], 2 * found[0], atol=1e-6 * float(jnp.abs(found).max()))
-    np.testing.assert_allclose(found[0], plain_conv(images, kernel, GEOMETRY["map of 28"]), atol=1e-5)
+    np.testing.assert_allclose(found[0], xla_conv(images, kernel, GEOMETRY["map of 28"]), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,6 @@ def test_networks_may_be_mapped_over(ready: Any) -> None:
 )
 def test_what_stays_a_direct_sum(shape, kernel, stride, padding, dilation, groups) -> None:
     sides = (stride, stride), ((padding, padding), (padding, padding)), (dilation, dilation), groups
-    assert not is_straight(jnp.zeros(shape), jnp.zeros(kernel), sides)
-    assert is_straight(jnp.zeros((2, 28, 28, 64)), jnp.zeros((3, 3, 64, 64)), ((1, 1), ((1, 1), (1, 1)), (1, 1), 1))
-    assert not is_straight(jnp.zeros((2, 28, 28, 64), jnp.bfloat16), jnp.zeros((3, 3, 64, 64)), GEOMETRY["map of 28"])
+    assert not suits_winograd_f2(jnp.zeros(shape), jnp.zeros(kernel), Geometry(*sides))
+    assert suits_winograd_f2(jnp.zeros((2, 28, 28, 64)), jnp.zeros((3, 3, 64, 64)), Geometry(padding=((1, 1), (1, 1))))
+    assert not suits_winograd_f2(jnp.zeros((2, 28, 28, 64), jnp.bfloat16), jnp.zeros((3, 3, 64, 64)), GEOMETRY["map of 28"])
