@@ -37,6 +37,23 @@ class SampleOptions(TypedDict, total=False):
     overwrite: bool
 
 
+class RenderOptions(TypedDict, total=False):
+    """Options that functions which render one picture per unit pass on to `visualize`."""
+
+    param: Param | Callable[[], Param]
+    transforms: Transform | Sequence[Transform] | None
+    regularizers: Regularizer | Sequence[Regularizer]
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    learning_rate: float | ArrayLike | None
+    scales: int | Sequence[float]
+    restarts: int
+    views: int
+    ops: Ops | None
+    mesh: Mesh | None
+    chunk: int | None
+    precision: str | None
+
+
 class InvertOptions(SampleOptions, total=False):
     """Options that `invert` passes on to `visualize`."""
 

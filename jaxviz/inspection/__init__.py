@@ -12,11 +12,13 @@ from jaxviz.inspection._directions.samples import ActivationSamples as Activatio
 from jaxviz.inspection._directions.samples import sample_activations as sample_activations
 from jaxviz.inspection._embeddings.embed import embed as embed
 from jaxviz.inspection._embeddings.embeddings import Embeddings as Embeddings
+from jaxviz.inspection._embeddings.embeddings import load_embeddings as load_embeddings
 from jaxviz.inspection._embeddings.neighbor_search import neighbors as neighbors
 from jaxviz.inspection._embeddings.neighbors import Neighbors as Neighbors
 from jaxviz.inspection._embeddings.page import write_page as write_page
 from jaxviz.inspection._embeddings.pca import PCA as PCA
 from jaxviz.inspection._embeddings.pca import pca as pca
+from jaxviz.inspection._embeddings.tsne import TSNEOptions as TSNEOptions
 from jaxviz.inspection._embeddings.tsne import tsne as tsne
 from jaxviz.inspection._examples.result import TopExamples as TopExamples
 from jaxviz.inspection._examples.result import load_examples as load_examples

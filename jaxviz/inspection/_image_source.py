@@ -20,6 +20,8 @@ from jaxviz.models import Model
 ImageInput: TypeAlias = StrPath | Sequence[StrPath] | ArrayLike
 Labels: TypeAlias = Mapping[str, str] | Sequence[str] | None
 
+CHUNK = 64  # images read at a time by default
+
 
 class ImagePart(NamedTuple):
     """Images that were read, their rows in the source, and the files among them that could not be read."""
@@ -55,6 +57,19 @@ class ImageSource:
         """Return the error of a run that could read no image."""
         first = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
         return ImageError(f"None of {len(self.keys)} files could be read as an image.{first}")
+
+
+def reading_chunk(chunk: int | None) -> int:
+    """Return how many images to read at a time.
+
+    Raises:
+        ArgumentError: not a positive integer.
+    """
+    if chunk is None:
+        return CHUNK
+    if chunk != int(chunk) or chunk < 1:
+        raise ArgumentError(f"chunk must be a whole number of at least 1; got {chunk!r}.")
+    return int(chunk)
 
 
 def image_source(

@@ -1,4 +1,4 @@
-"""Run a program on the images that a store does not have yet, a batch at a time, and keep what it gives."""
+"""Run a program on the images that a store lacks, a chunk at a time, and store the outputs."""
 
 from __future__ import annotations
 
@@ -12,51 +12,52 @@ from jaxviz._image_files import Skipped
 from jaxviz.engine import RunOptions
 from jaxviz.engine._progress import Clock
 from jaxviz.inspection._embeddings.store import Memory, Parts
-from jaxviz.inspection._image_source import ImagePart, ImageSource
+from jaxviz.inspection._image_source import ImagePart, ImageSource, reading_chunk
 
 
 def stream(
     source: ImageSource,
     store: Memory | Parts,
-    batch: int,
     program: Callable[[Any], dict[str, Any]],
     items: Callable[[ImagePart, np.ndarray], Any],
     run: RunOptions,
 ) -> list[Skipped]:
-    """Add to an open store what the program makes of the images that it lacks, and return the files that could not be read.
+    """Compute and store what an open store lacks; return the files that could not be read.
 
     Args:
         source: the images.
-        store: where each image's vectors go, by the names that the program gives them.
-        batch: images in memory at a time.
-        program: of `engine.map_images`.
-        items: what it takes, of some rows of a part of the images.
-        run: see `jaxviz.engine.RunOptions`; progress counts images, also those that were there.
+        store: receives the outputs of the program.
+        program: maps items to a dict of vectors (n, D).
+        items: called with a part and row numbers in it; returns the program's input for these rows.
+        run: see `RunOptions`; `chunk` images are read and computed at a time, 64 by default. Progress counts all images,
+            including those in the store.
 
     Raises:
-        ImageError: no image could be read, now or before.
+        ArgumentError: a chunk below 1.
+        ImageError: no image could be read, in this run or an earlier one.
         SaveError: the store cannot be written.
     """
     run = run.copy()
+    chunk = reading_chunk(run.get("chunk"))
     skipped = list(source.skipped)
-    rest = [i for i, key in enumerate(source.keys) if not store.has(key, source.stamp(i))]
+    missing = [row for row, key in enumerate(source.keys) if not store.has(key, source.stamp(row))]
     clock = Clock(len(source.keys), 1, 1, run.pop("progress", None))
-    if rest:
-        store.require_writable()  # now, and not when the first vectors are written
-    done, full = len(source.keys) - len(rest), False
-    for part in source.read(rest, batch):
+    if missing:
+        store.require_writable()  # fail before computing, not at the first write
+    done, is_compiled = len(source.keys) - len(missing), False
+    for part in source.read(missing, chunk):
         skipped += part.skipped
         count = len(part.rows)
         if count:
-            # The last images fill a batch by repeating one, instead of compiling another program.
-            rows = np.minimum(np.arange(batch if full else count), count - 1)
-            found = engine.map_images(program, items(part, rows), **run)
-            keys, stamps = [source.keys[i] for i in part.rows], [source.stamp(i) for i in part.rows]
-            store.add(keys, stamps, {name: vectors[:count] for name, vectors in found.items()})
-            full = True
-        seen = count + len(part.skipped)
-        clock.tick(done, seen, len(source.keys) - done - seen, 1)
-        done += seen
+            # Repeat an image to fill the last chunk: a smaller one would compile another program.
+            rows = np.minimum(np.arange(chunk if is_compiled else count), count - 1)
+            outputs = engine.map_images(program, items(part, rows), **run)
+            keys, stamps = [source.keys[row] for row in part.rows], [source.stamp(row) for row in part.rows]
+            store.add(keys, stamps, {name: vectors[:count] for name, vectors in outputs.items()})
+            is_compiled = True
+        read = count + len(part.skipped)
+        clock.tick(done, read, len(source.keys) - done - read, 1)
+        done += read
     if not len(store):
         raise source.no_image_error(skipped)
     return skipped

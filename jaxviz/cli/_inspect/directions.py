@@ -115,7 +115,7 @@ def groups(
             out=out / "groups",
             overwrite=overwrite,
         )
-    arrays = {"masks": made.masks, "vectors": made.vectors, "pictures": made.pictures, "colours": made.colours}
+    arrays = {"masks": made.masks, "vectors": made.vectors, "pictures": made.pictures, "colors": made.colors}
     views.write(out, {"groups.png": made.picture(tile=tile, images=len(photos), dark=dark)}, arrays, quiet)
 
 
@@ -137,7 +137,7 @@ def atlas(
     tile: Annotated[int, typer.Option(min=1, help="Pixels of a cell's side.")] = 64,
     cossim_power: Power = 2.0,
     size: options.SizeText = None,
-    batch: Annotated[int, typer.Option(min=1, help="Photos that are read at a time.")] = 64,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Photos read at a time; 64 if not given.")] = None,
     seed: options.Seed = 0,
     dark: views.Dark = False,
     weights: options.Weights = None,
@@ -168,7 +168,7 @@ def atlas(
             images,
             layer,
             size=options.read_size(size),
-            batch=batch,
+            chunk=chunk,
             seed=seed,
             out=out,
             overwrite=overwrite,

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +30,11 @@ VECTORS = "embeddings"  # the folder below --out that holds them
 QUERIES = 12  # unless they are given
 
 
-class Pool(StrEnum):
+class Pool(Enum):  # `StrEnum` would take `center` for the method of strings
     mean = "mean"
     max = "max"
     flatten = "flatten"
-    centre = "centre"
+    center = "center"
 
 
 class Metric(StrEnum):
@@ -59,7 +59,7 @@ Images = Annotated[
 ]
 Layer = Annotated[str, typer.Option(metavar="LAYER", help="Of `jaxviz layers MODEL`, such as avgpool.")]
 PoolOption = Annotated[Pool, typer.Option(help="What becomes of positions; flatten keeps all of them.")]
-Batch = Annotated[int, typer.Option(min=1, help="Images that are read and kept in memory at a time.")]
+Chunk = Annotated[int | None, typer.Option(min=1, help="Images read and computed at a time; 64 if not given.")]
 LabelsText = Annotated[
     str | None,
     typer.Option(
@@ -82,7 +82,7 @@ def embed(
     out: Folder,
     pool: PoolOption = Pool.mean,
     size: options.SizeText = None,
-    batch: Batch = 64,
+    chunk: Chunk = None,
     labels: LabelsText = None,
     weights: options.Weights = None,
     class_names: options.ClassNames = None,
@@ -97,7 +97,7 @@ def embed(
 
     Example: jaxviz inspect embed resnet18-imagenette photos --layer avgpool --out out
     """
-    run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
+    run = _Run(model, weights, class_names, devices, precision, pool, size, chunk, labels, quiet)
     names = [name.strip() for name in layer.split(",")]
     made = run.embed(run.find(images, out), names, out, overwrite)
     _tell_skipped(made[names[0]].skipped)
@@ -121,7 +121,7 @@ def neighbors(
     metric: MetricOption = Metric.cosine,
     pool: PoolOption = Pool.mean,
     size: options.SizeText = None,
-    batch: Batch = 64,
+    chunk: Chunk = None,
     labels: LabelsText = None,
     weights: options.Weights = None,
     class_names: options.ClassNames = None,
@@ -135,7 +135,7 @@ def neighbors(
 
     Example: jaxviz inspect neighbors resnet18-imagenette photos --query cat.jpg --layer avgpool --out out
     """
-    run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
+    run = _Run(model, weights, class_names, devices, precision, pool, size, chunk, labels, quiet)
     files = run.find(images, out, ["neighbors.png", "neighbors.json"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
     _expect(known, 2)
@@ -186,7 +186,7 @@ def scatter(
     metric: MetricOption = Metric.cosine,
     pool: PoolOption = Pool.mean,
     size: options.SizeText = None,
-    batch: Batch = 64,
+    chunk: Chunk = None,
     labels: LabelsText = None,
     arrange: Annotated[
         Arrange, typer.Option(help="Thumbnails of the PNG: moved to a grid, in their places where none overlap, or dots.")
@@ -207,7 +207,7 @@ def scatter(
 
     Example: jaxviz inspect scatter resnet18-imagenette photos --layer avgpool --out out
     """
-    run = _Run(model, weights, class_names, devices, precision, pool, size, batch, labels, quiet)
+    run = _Run(model, weights, class_names, devices, precision, pool, size, chunk, labels, quiet)
     files = run.find(images, out, ["index.html", "scatter.png", "points.csv", "thumbnails", "photos"], overwrite)
     known = run.embed(files, [layer], out / VECTORS, overwrite)[layer]
     _expect(known, 3)
@@ -275,7 +275,7 @@ class _Run:
         precision: options.Precision,
         pool: Pool,
         size: str | None,
-        batch: int,
+        chunk: int | None,
         labels: str | None,
         quiet: bool,
     ) -> None:
@@ -286,7 +286,7 @@ class _Run:
         self._how: dict[str, Any] = {
             "pool": pool.value,
             "size": options.read_size(size),
-            "batch": batch,
+            "chunk": chunk,
             "precision": precision.value,
             "mesh": self.mesh,
         }
@@ -304,9 +304,7 @@ class _Run:
         self._names = _read_labels(self._labels, files, self.network.class_names)
         return files
 
-    def embed(
-        self, files: Sequence[Path], layers: Sequence[str], out: Path, overwrite: bool
-    ) -> dict[str, inspection.Embeddings]:
+    def embed(self, files: Sequence[Path], layers: list[str], out: Path, overwrite: bool) -> dict[str, inspection.Embeddings]:
         for name in layers:
             self.network.resolve(name)
         try:

@@ -42,11 +42,12 @@ def examples(
         typer.Option(min=1, help="Pixels of a crop's side in the sheets; the receptive field if not given."),
     ] = None,
     size: options.SizeText = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images that are read and kept in memory at a time.")] = None,
     weights: options.Weights = None,
     class_names: options.ClassNames = None,
     devices: options.Devices = None,
-    chunk: Annotated[int | None, typer.Option(min=1, help="Images in the network at a time.")] = None,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, help="Images read and computed at a time; chosen for the machine if not given.")
+    ] = None,
     precision: options.PrecisionOption = options.Precision.highest,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
@@ -71,7 +72,7 @@ def examples(
             bar.say("looking")
             done = now.images_done
 
-        wanted: dict[str, Any] = {"k": k, "score": score, "size": options.read_size(size), "batch": batch, "chunk": chunk}
+        wanted: dict[str, Any] = {"k": k, "score": score, "size": options.read_size(size), "chunk": chunk}
         try:
             found = top_examples(
                 network,

@@ -1,4 +1,4 @@
-"""One activation vector of each of many images, from a random place: what an activation atlas is made of."""
+"""One activation vector per image, from a random position: the data of an activation atlas."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +16,30 @@ from jaxviz._errors import ArgumentError
 from jaxviz._fingerprint import model_digests
 from jaxviz._image_files import Skipped
 from jaxviz._pytree import pytree
-from jaxviz._types import Array, StrPath
+from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.engine import RunOptions
+from jaxviz.engine._options import FULL_PRECISION
 from jaxviz.image import Size
 from jaxviz.inspection._embeddings.store import Memory, Parts
-from jaxviz.inspection._image_source import ImageInput, ImagePart, image_source
+from jaxviz.inspection._image_source import ImageInput, ImagePart, image_source, reading_chunk
 from jaxviz.inspection._stream import stream
-from jaxviz.models import Model, activations
+from jaxviz.models import Model
+from jaxviz.models._taps import activations
 
-OUTPUT = "output"  # under which the logits are kept
+OUTPUT = "output"  # the name under which logits are stored
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ActivationSamples:
-    """An activation vector of each of N images, at one place that was drawn for it, and what the network said of the image.
+    """Activation vectors of N images, each at one random position, and the logits of the images.
 
     Attributes:
-        layer: its name.
-        vectors: float32 (N, C); a memory map where they were kept in a folder.
+        layer: name of the layer.
+        vectors: float32 (N, C); a memory map if stored in a folder.
         logits: float32 (N, classes).
-        files: N names of files, or numbers of images that were given as an array.
+        files: N file names, or row numbers for an array.
         size: (height, width) of the images.
-        skipped: files that could not be read, and why.
+        skipped: files that could not be read, with the reason.
     """
 
     layer: str
@@ -51,32 +53,38 @@ class ActivationSamples:
         return len(self.vectors)
 
 
+class _Items(TypedDict):
+    """Images (n, H, W, C), and the number (n,) from which each image's position is drawn."""
+
+    images: ArrayLike
+    number: ArrayLike
+
+
 @pytree
 @dataclasses.dataclass(frozen=True)
 class _Sample:
-    """The vectors at one place of each image, and the logits: a program of the engine."""
+    """Program: vectors at one position of each image, and logits."""
 
     model: Model
     seed: Array  # int32 ()
     layer: str = dataclasses.field(metadata=dict(static=True))
 
-    def __call__(self, items: dict[str, Array]) -> dict[str, Array]:
-        found = activations(self.model, items["images"], (self.layer, OUTPUT))
-        act = found[self.layer]
+    def __call__(self, items: _Items) -> dict[str, Array]:
+        outputs = activations(self.model, items["images"], (self.layer, OUTPUT))
+        values, logits = outputs[self.layer], outputs[OUTPUT]
 
-        def place(number: Array) -> tuple[Array, Array]:
+        def position(number: Array) -> tuple[Array, Array]:
             keys = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), number))
-            # The outermost positions see padding more than the image, so they are left out where there are others.
-            edges = [int(length > 2) for length in act.shape[1:3]]
+            # Border positions see more padding than image; they are left out if there are others.
+            edges = [int(length > 2) for length in values.shape[1:3]]
             y, x = (
                 jax.random.randint(key, (), edge, length - edge)
-                for key, edge, length in zip(keys, edges, act.shape[1:3], strict=True)
+                for key, edge, length in zip(keys, edges, values.shape[1:3], strict=True)
             )
             return y, x
 
-        ys, xs = jax.vmap(place)(items["number"])
-        logits = found[OUTPUT]
-        return {self.layer: act[jnp.arange(len(act)), ys, xs], OUTPUT: logits.reshape(len(logits), -1)}
+        ys, xs = jax.vmap(position)(jnp.asarray(items["number"]))
+        return {self.layer: values[jnp.arange(len(values)), ys, xs], OUTPUT: logits.reshape(len(logits), -1)}
 
 
 def sample_activations(
@@ -85,45 +93,42 @@ def sample_activations(
     layer: str,
     *,
     size: Size | None = None,
-    batch: int = 64,
     seed: int = 0,
     out: StrPath | None = None,
     overwrite: bool = False,
     **run: Unpack[RunOptions],
 ) -> ActivationSamples:
-    """Draw one position of a layer for each of many images, and return the activations there.
+    """Return the activations of a layer at one random position of each image.
 
-    A batch of images at a time is in memory. The position comes from the seed and the image's file name (its number, of an
-    array), so neither other images nor the batch change it; positions at the border are left out (Carter et al., 2019).
+    The position depends only on the seed and the file name (or the row number in an array). Border positions are left out
+    (Carter et al., 2019). Memory does not grow with the number of images.
 
     Args:
-        model: a network with positions in the layer.
-        images: folders, with all that is in them, and files; or an array, float (N, H, W, C) in [0, 1].
-        layer: a node or module.
-        size: (H, W) or one int to which files are scaled and cut; the network's own unless given.
-        batch: images in memory at a time.
-        seed: another one draws other positions.
-        out: a folder that keeps what is finished: stopped in any way, the same call goes on, also with more images.
-        overwrite: remove a run of other settings from `out`.
-        **run: devices, chunk, precision, progress, see `jaxviz.engine.RunOptions`.
+        model: the network.
+        images: folders with everything in them, files, or an array, float32 (N, H, W, C) in [0, 1].
+        layer: a layer with positions.
+        size: (H, W) or one int to which files are scaled and cropped; the network's input size by default.
+        seed: of the positions.
+        out: a folder for the results. An interrupted or killed run continues there, also with more images.
+        overwrite: replace any run in `out`.
+        **run: see `RunOptions`; `chunk` is the number of images read and computed at a time, 64 by default.
 
     Raises:
-        ArgumentError: wrong images, or a layer without positions.
-        LayerError: a layer that is not there.
-        ImageError: there are no files, or none that can be read.
-        SaveError: `out` holds a run of other settings, or something else, or cannot be written.
+        ArgumentError: unsuitable images, or a layer without positions.
+        LayerError: an unknown layer.
+        ImageError: no files, or none that can be read.
+        SaveError: `out` holds another run or other files, or cannot be written.
 
     >>> sample_activations(model, images, "layer4").vectors.shape
     (2, 512)
     """
-    if batch != int(batch) or batch < 1:
-        raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
+    reading_chunk(run.get("chunk"))
     source = image_source(model, images, size, out=out)
     shape = model.layers(source.size)[layer].shape
     if len(shape) != 3 or model.resolve(layer) == model.resolve(OUTPUT):
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}): take one in front of the pooling.")
     names = (layer, OUTPUT)
-    precision = run.setdefault("precision", "highest")
+    precision = run.setdefault("precision", FULL_PRECISION)
     store: Memory | Parts = Memory(names)
     if out is not None:
         identity = {
@@ -137,17 +142,18 @@ def sample_activations(
     numbers = _numbers(source.keys, source.array is None)
     program = _Sample(model.bare(), jnp.asarray(seed, jnp.int32), layer)
 
-    def items(part: ImagePart, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def items(part: ImagePart, rows: np.ndarray) -> _Items:
         return {"images": part.images[rows], "number": numbers[np.asarray(part.rows)[rows]]}
 
     with store:
-        skipped = stream(source, store, batch, program, items, run)
-        made = store.finish(source.keys, source.labels, {"model": model.name, "size": list(source.size)}, skipped)
-    files = made[layer].files
-    return ActivationSamples(layer, made[layer].vectors, made[OUTPUT].vectors, files, source.size, tuple(skipped))
+        skipped = stream(source, store, program, items, run)
+        settings = {"model": model.name, "size": list(source.size)}
+        embeddings = store.finish(source.keys, source.labels, settings, skipped)
+    vectors = embeddings[layer]
+    return ActivationSamples(layer, vectors.vectors, embeddings[OUTPUT].vectors, vectors.files, source.size, tuple(skipped))
 
 
 def _numbers(keys: Sequence[str], are_files: bool) -> np.ndarray:
-    """Return what each image's position is drawn by, uint32 (N,): a checksum of the file's name, or the image's number."""
+    """Return the number from which each position is drawn, uint32 (N,): a checksum of the file name, or of the row number."""
     words = [Path(key).name if are_files else key for key in keys]
     return np.array([zlib.crc32(word.encode(errors="surrogateescape")) for word in words], np.uint32)

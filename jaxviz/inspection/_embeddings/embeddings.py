@@ -70,14 +70,14 @@ class Embeddings:
         with failures(path.parent):
             return write_atomically(path, lambda file: write_embeddings(file, self, [self.vectors]), durable=True)
 
-    @classmethod
-    def load(cls, path: StrPath) -> Embeddings:
-        """Read what `save`, or `embed(..., out=)`, wrote; the vectors stay on disk, as a memory map.
 
-        Raises:
-            SaveError: no such file, or one that is damaged or something else.
-        """
-        return read_embeddings(Path(path))[0]
+def load_embeddings(path: StrPath) -> Embeddings:
+    """Read what `Embeddings.save` or `embed(..., out=)` wrote; the vectors stay on disk, as a memory map.
+
+    Raises:
+        SaveError: no such file, or one that is damaged or something else.
+    """
+    return read_embeddings(Path(path))[0]
 
 
 def write_embeddings(

@@ -22,7 +22,7 @@ from jaxviz._image_files import Skipped
 from jaxviz._result_files import PARTS, failures
 from jaxviz._run_folder import RunFolder, RunKind
 from jaxviz._types import StrPath
-from jaxviz.inspection._embeddings.embeddings import Embeddings, read_embeddings, write_embeddings
+from jaxviz.inspection._embeddings.embeddings import Embeddings, load_embeddings, read_embeddings, write_embeddings
 
 FORMAT = 1
 SECONDS, BYTES = 10.0, 16e6  # of work, and of vectors, that a part holds: what a kill may lose
@@ -182,7 +182,7 @@ class Parts:
         if self._run.is_writable:
             with failures(self._run.path):
                 remove_matching(self._run.path / PARTS, PART_FILES)
-        return {layer: Embeddings.load(path) for layer, path in self._files.items()}
+        return {layer: load_embeddings(path) for layer, path in self._files.items()}
 
     def _write_layer(self, about: Embeddings, layer: str, places: Sequence[_Place]) -> None:
         blocks = self._gather(layer, places, max(1, int(BLOCK // (4 * about.vectors.shape[1]))))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -12,6 +13,22 @@ from jaxviz.inspection._embeddings.embeddings import Embeddings, as_vectors
 from jaxviz.inspection._embeddings.pca import pca as principal_components
 
 
+class TSNEOptions(TypedDict, total=False):
+    """Further options of `sklearn.manifold.TSNE`, which describes them."""
+
+    early_exaggeration: float
+    learning_rate: float | Literal["auto"]
+    max_iter: int
+    n_iter_without_progress: int
+    min_grad_norm: float
+    metric_params: Mapping[str, Any] | None
+    init: Literal["random", "pca"] | np.ndarray
+    verbose: int
+    method: Literal["barnes_hut", "exact"]
+    angle: float
+    n_jobs: int | None
+
+
 def tsne(
     embeddings: Embeddings | ArrayLike,
     *,
@@ -19,20 +36,20 @@ def tsne(
     pca: int | None = 50,
     metric: str = "cosine",
     seed: int = 0,
-    **options: Any,
+    **options: Unpack[TSNEOptions],
 ) -> np.ndarray:
-    """Lay vectors out on a plane so that neighbors stay neighbors (van der Maaten and Hinton 2008; scikit-learn's t-SNE).
+    """Lay vectors out on a plane so that neighbors stay neighbors (van der Maaten and Hinton, 2008; scikit-learn's t-SNE).
 
-    Distances between groups, and their sizes, mean little; who is whose neighbor is what to read.
+    Read which points are neighbors; distances between groups, and the sizes of groups, mean little.
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D), N at least 3.
-        perplexity: about how many neighbors each vector is held near to, below N; 30, or a third of N - 1 where that is less,
-            unless given.
-        pca: how many principal components the vectors are reduced to before; None leaves them as they are.
-        metric: of the distances between vectors: "cosine", "euclidean", or another of scikit-learn's.
-        seed: the same seed gives the same layout, on the same machine.
-        options: of `sklearn.manifold.TSNE`, such as `max_iter` or `early_exaggeration`.
+        perplexity: about how many neighbors each vector is held near to, below N; the smaller of 30 and (N - 1) / 3 by
+            default.
+        pca: number of principal components to which the vectors are reduced first; None for no reduction.
+        metric: "cosine", "euclidean", or another metric of scikit-learn.
+        seed: the same seed gives the same layout on the same machine.
+        **options: of `sklearn.manifold.TSNE`, such as `max_iter` or `early_exaggeration`.
 
     Returns:
         float32 (N, 2).
@@ -57,16 +74,17 @@ def tsne(
         raise ArgumentError(
             f"Expected at least 3 vectors and a perplexity above 0 and below their number; got {count} and {perplexity}."
         )
-    if metric == "cosine":  # an angle is one from the origin, which PCA would move
+    if metric == "cosine":  # normalize before PCA, which would move the origin of the angles
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
-        metric = "euclidean"  # of vectors of length 1 the same neighbors, and faster
+        metric = "euclidean"  # the same neighbors for unit vectors, and faster
     if pca is not None and pca < min(vectors.shape):
         vectors = principal_components(vectors, pca).transform(vectors)
     if not np.isfinite(vectors).all():
         raise ArgumentError("Expected finite vectors; some hold NaN or infinity.")
+    keywords: dict[str, Any] = {"perplexity": float(perplexity), "metric": metric, "random_state": seed, **options}
     try:
-        made = TSNE(2, perplexity=float(perplexity), metric=metric, random_state=seed, **options)
-        return np.asarray(made.fit_transform(np.asarray(vectors)), np.float32)
+        layout = TSNE(2, **keywords)
+        return np.asarray(layout.fit_transform(np.asarray(vectors)), np.float32)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"scikit-learn's t-SNE refuses this: {error}") from error

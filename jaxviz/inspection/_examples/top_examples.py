@@ -26,10 +26,9 @@ from jaxviz.inspection._examples import histogram as _histogram
 from jaxviz.inspection._examples.files import ARRAYS, KIND, RECORD, LayerExamples, SavedExamples, Score, read, write
 from jaxviz.inspection._examples.progress import ReadingProgress
 from jaxviz.inspection._examples.result import TopExamples, from_saved
-from jaxviz.inspection._image_source import ImageInput, image_source
+from jaxviz.inspection._image_source import CHUNK, ImageInput, image_source, reading_chunk
 from jaxviz.models import Layer, Model, activations
 
-BATCH = 64  # images that are read at a time, unless more fit on the devices at once
 PAUSE = 5.0  # seconds at least from one writing of the state to the next
 
 
@@ -41,7 +40,6 @@ def top_examples(
     k: int = 9,
     size: Size | None = None,
     score: Score = "max",
-    batch: int | None = None,
     out: StrPath | None = None,
     overwrite: bool = False,
     **run: Unpack[RunOptions],
@@ -60,7 +58,6 @@ def top_examples(
         k: images of each unit.
         size: (H, W) to which files are scaled and cut, or an int for a square; the network's own unless given.
         score: of an image: `"max"` or `"mean"` over the unit's map.
-        batch: images that are read and kept in memory at a time.
         out: a folder where the run is kept, every few seconds: after any end the same call goes on, also with more files
             after those that it has seen.
         overwrite: start anew, whatever run the folder holds.
@@ -81,8 +78,7 @@ def top_examples(
     """
     if k != int(k) or k < 1:
         raise ArgumentError(f"k must be a whole number of at least 1; got {k!r}.")
-    if batch is not None and batch < 1:
-        raise ArgumentError(f"batch must be at least 1; got {batch!r}.")
+    reading_chunk(run.get("chunk"))
     if score not in get_args(Score):
         raise ArgumentError(f"A score is {', '.join(map(repr, get_args(Score)))}; got {score!r}.")
     reading = ReadingProgress(image_source(model, images, size, out=out))
@@ -106,11 +102,10 @@ def top_examples(
             count = int(state.seen)
             return SavedExamples(layers, kept.identity, reading.files(count), count, is_finished)
 
-        size_of_part = batch or max(BATCH, fold.chunk)
-        size_of_part = -(-size_of_part // fold.chunk) * fold.chunk if size_of_part > fold.chunk else size_of_part
+        chunk = fold.chunk if run.get("chunk") is not None else -(-max(CHUNK, fold.chunk) // fold.chunk) * fold.chunk
         skipped = list(reading.source.skipped)
         try:
-            for part in reading.parts(size_of_part):
+            for part in reading.parts(chunk):
                 first, number = reading.position, reading.image_count
                 reading.advance(part)  # before the fold, which may fail: `files` leaves out what the state does not cover
                 skipped += part.skipped

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import jaxviz
 from jaxviz import cli, inspection
-from jaxviz.inspection import Embeddings, neighbors, pca
+from jaxviz.inspection import load_embeddings, neighbors, pca
 from tests.tiny import random_images, tiny_model
 
 CLASSES = ("a", "b", "c", "d", "e")
@@ -48,12 +48,12 @@ def test_embed_writes_what_the_library_makes_and_goes_on(run, folder: Path, tmp_
     done = run("embed", folder, "--layer", "relu_1, avgpool", "--pool", "max", "--out", out, "--labels", "classes")
     assert done.exit_code == 0, done.output
     assert "avgpool: 20 vectors of 12 numbers, 5 classes" in done.stdout and "notes.txt" in done.stderr
-    made = Embeddings.load(out / "relu_1.npz")
+    made = load_embeddings(out / "relu_1.npz")
     assert made.labels[:5] == ("tench",) * 4 + ("golf ball",)
     images = np.stack([jaxviz.image.load(path, 16) for path in made.files])
     np.testing.assert_allclose(made.vectors, tiny_model().activations(images, "relu_1")["relu_1"].max((1, 2)), atol=1e-5)
     again = run("embed", folder, "--layer", "relu_1,avgpool", "--pool", "max", "--out", out)
-    assert again.exit_code == 0 and Embeddings.load(out / "relu_1.npz").labels[:5] == ("a",) * 4 + ("b",)
+    assert again.exit_code == 0 and load_embeddings(out / "relu_1.npz").labels[:5] == ("a",) * 4 + ("b",)
     refused = run("embed", folder, "--layer", "relu_1,avgpool", "--out", out)
     assert refused.exit_code == 1 and "pool is max there and mean here" in refused.stderr
     assert run("embed", folder, "--layer", "avgpool", "--out", out, "--overwrite", "-q").stdout == ""
@@ -63,7 +63,7 @@ def test_neighbors_of_some_of_the_photos_and_of_others(run, folder: Path, tmp_pa
     out = tmp_path / "out"
     done = run("neighbors", folder, "--layer", "avgpool", "-k", 3, "--metric", "l1", "--out", out)
     assert done.exit_code == 0, done.output
-    known = Embeddings.load(out / "embeddings" / "avgpool.npz")
+    known = load_embeddings(out / "embeddings" / "avgpool.npz")
     told = json.loads((out / "neighbors.json").read_text())
     assert len(told["queries"]) == 12 and told["settings"]["metric"] == "l1"
     first = told["queries"][0]
@@ -99,7 +99,7 @@ def test_scatter_writes_a_picture_a_table_and_a_page(run, folder: Path, method: 
     assert {path.name for path in out.iterdir()} == {
         *("embeddings", "scatter.png", "points.csv", "index.html", "thumbnails", "photos")
     }
-    known = Embeddings.load(out / "embeddings" / "avgpool.npz")
+    known = load_embeddings(out / "embeddings" / "avgpool.npz")
     with (out / "points.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == list(known.files) and [row["label"] for row in rows] == list(known.labels)
@@ -136,4 +136,4 @@ def test_labels_of_a_file(run, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a  alpha beta\nb\n")
     done = run("embed", folder, "--layer", "fc", "--labels", tmp_path / "names.txt", "--out", tmp_path / "o")
     assert done.exit_code == 0, done.output
-    assert Embeddings.load(tmp_path / "o" / "fc.npz").labels[::4] == ("alpha beta", "b", "c", "d", "e")
+    assert load_embeddings(tmp_path / "o" / "fc.npz").labels[::4] == ("alpha beta", "b", "c", "d", "e")

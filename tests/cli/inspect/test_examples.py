@@ -89,7 +89,7 @@ def test_rubbish_and_other_runs_are_one_line(run, tmp_path: Path) -> None:
 def test_interrupted_it_says_how_far_it_came_and_continues(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C as an exception; `tests/cli/test_cli.py` sends the signal."""
     folder, out = photos(tmp_path / "in", 12), tmp_path / "out"
-    call = [str(folder), "--batch", "2", "--chunk", "2", "--out", str(out), *QUICK]
+    call = [str(folder), "--chunk", "2", "--out", str(out), *QUICK]
     add, calls = engine.Fold.add, []
 
     def interrupt(*arguments: Any) -> None:

@@ -23,7 +23,7 @@ RENDER = ("--tile", "4", *STEP)
 def run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jaxviz, "load", lambda name, **options: tiny_model())
     fast = functools.partial(jaxviz.visualize, param=jaxviz.param.pixel, transforms=())  # compiles in no time
-    for module in ("_grid", "_groups", "_atlas"):
+    for module in ("_directions.grid", "_directions.neuron_groups", "_directions.atlas"):
         monkeypatch.setattr(f"jaxviz.inspection.{module}.visualize", fast)
 
     def run(command: str, *arguments: object) -> Result:

@@ -22,7 +22,7 @@ IMAGES = random_images(40, 16, 16, 3)
 # One program for all: pixels without transforms compile fast.
 QUICK = {"tile": 4, "param": jv.param.pixel, "transforms": (), "chunk": 2, "mesh": jv.make_mesh(1)}
 AS_VISUALIZE = {name: value for name, value in QUICK.items() if name != "tile"}
-ONE = {"mesh": jv.make_mesh(1), "batch": 16}
+ONE = {"mesh": jv.make_mesh(1), "chunk": 16}
 ACTS = np.asarray(MODEL.activations(IMAGES, "conv1")["conv1"])
 
 
@@ -51,7 +51,7 @@ def test_each_sample_is_of_an_inner_position_of_its_image() -> None:
 def test_neither_the_batch_nor_other_files_move_a_position(tmp_path: Path) -> None:
     files = photos(tmp_path / "in", 7)
     (tmp_path / "in" / "broken.png").write_bytes(b"no image")
-    whole = sample_activations(MODEL, tmp_path / "in", "conv1", batch=3)
+    whole = sample_activations(MODEL, tmp_path / "in", "conv1", chunk=3)
     assert [Path(one).name for one in whole.files] == [path.name for path in files]
     assert [one.path.name for one in whole.skipped] == ["broken.png"]
     alone = sample_activations(MODEL, [files[5]], "conv1", mesh=jv.make_mesh(1))
@@ -67,9 +67,9 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample_activations(*call, batch=2, out=tmp_path / "out", progress=stop)
+        sample_activations(*call, chunk=2, out=tmp_path / "out", progress=stop)
     seen: list[int] = []
-    found = sample_activations(*call, batch=2, out=tmp_path / "out", progress=lambda now: seen.append(now.images_done))
+    found = sample_activations(*call, chunk=2, out=tmp_path / "out", progress=lambda now: seen.append(now.images_done))
     assert seen[0] >= 4, "what was done is not done again"
     fresh = sample_activations(*call)
     np.testing.assert_allclose(found.vectors, fresh.vectors, atol=1e-5)
@@ -142,8 +142,8 @@ def test_wrong_use_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         activation_atlas(MODEL, IMAGES)
     with pytest.raises(ArgumentError, match="no positions"):
         sample_activations(MODEL, IMAGES, "avgpool")
-    with pytest.raises(ArgumentError, match="batch"):
-        sample_activations(MODEL, IMAGES, "conv1", batch=0)
+    with pytest.raises(ArgumentError, match="chunk"):
+        sample_activations(MODEL, IMAGES, "conv1", chunk=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="no files"):
         sample_activations(MODEL, tmp_path / "empty", "conv1")

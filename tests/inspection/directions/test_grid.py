@@ -74,12 +74,12 @@ def test_an_overlay_has_the_groups_colour_where_it_is_strong_and_a_paler_photo_e
     masks[1, 0] = 1
     made = ActivationGroups("layer", IMAGES, masks, factors.vectors, pictures, factors)
     whole, first, second = made.overlay(0, alpha=1.0).astype(int)
-    assert np.abs(second[:3, :3] - made.colours[1].astype(int)).max() <= 1
-    assert np.abs(whole[:3, :3] - made.colours[1].astype(int)).max() <= 1
+    assert np.abs(second[:3, :3] - made.colors[1].astype(int)).max() <= 1
+    assert np.abs(whole[:3, :3] - made.colors[1].astype(int)).max() <= 1
     photo = jv.image.to_uint8(IMAGES[0]).astype(float)
     pale = 0.25 * photo + 0.75 * (photo @ [0.299, 0.587, 0.114])[..., None]
     assert np.abs(first - pale).max() <= 1 and np.abs(second[8:, 13:] - pale[8:, 13:]).max() <= 1
-    assert (made.colours == plot.category_colours(2)).all()
+    assert (made.colors == plot.category_colours(2)).all()
 
 
 def test_wrong_use_is_told() -> None:

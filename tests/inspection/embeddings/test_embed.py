@@ -14,7 +14,7 @@ from PIL import Image
 
 import jaxviz
 from jaxviz import ArgumentError, ImageError, LayerError, SaveError
-from jaxviz.inspection import Embeddings, embed
+from jaxviz.inspection import embed, load_embeddings
 from jaxviz.inspection._embeddings import store
 from tests.compilations import compilations
 from tests.killed import copy_at
@@ -24,7 +24,7 @@ POOLS = {
     "mean": lambda a: a.mean((1, 2)),
     "max": lambda a: a.max((1, 2)),
     "flatten": lambda a: a.reshape(len(a), -1),
-    "centre": lambda a: a[:, a.shape[1] // 2, a.shape[2] // 2],
+    "center": lambda a: a[:, a.shape[1] // 2, a.shape[2] // 2],
 }
 
 
@@ -45,7 +45,7 @@ def expected(paths: list[Path], layer: str = "relu_1") -> np.ndarray:
 def test_an_array_gives_what_the_layer_gives(pool) -> None:
     images = random_images(7, 16, 16, 3)
     acts = tiny_model().activations(images, ["conv1", "avgpool"])
-    made = embed(tiny_model(), images, ["conv1", "avgpool"], pool=pool, batch=3, labels=list("abcabca"))
+    made = embed(tiny_model(), images, ["conv1", "avgpool"], pool=pool, chunk=3, labels=list("abcabca"))
     np.testing.assert_allclose(made["conv1"].vectors, POOLS[pool](np.asarray(acts["conv1"])), atol=1e-6)
     np.testing.assert_allclose(made["avgpool"].vectors, acts["avgpool"], atol=1e-6)
     assert list(made) == ["conv1", "avgpool"] and made["conv1"].vectors.dtype == np.float32
@@ -57,7 +57,7 @@ def test_a_folder_with_other_things_in_it(tmp_path: Path) -> None:
     good = photos(tmp_path / "b", 2) + photos(tmp_path / "a" / "deep", 3, seed=5)
     (tmp_path / "b" / "p01a.txt").write_text("no image")
     (tmp_path / "a" / "cut.png").write_bytes(good[0].read_bytes()[:200])
-    made = embed(tiny_model(), tmp_path, "relu_1", batch=2, labels={"b": "bee"})
+    made = embed(tiny_model(), tmp_path, "relu_1", chunk=2, labels={"b": "bee"})
     order = [*good[2:], *good[:2]]
     assert made.files == tuple(map(str, order)) and made.labels == ("deep",) * 3 + ("bee",) * 2
     assert {one.path.name for one in made.skipped} == {"p01a.txt", "cut.png"}
@@ -68,30 +68,30 @@ def test_one_program_and_progress(tmp_path: Path) -> None:
     photos(tmp_path / "a", 11)
     seen: list[jaxviz.Progress] = []
     model = tiny_model()
-    embed(model, tmp_path, "conv2", batch=4, progress=seen.append)
+    embed(model, tmp_path, "conv2", chunk=4, progress=seen.append)
     assert [now.images_done for now in seen] == [4, 8, 11] and {now.images for now in seen} == {11}
 
     with compilations() as compiled:
-        embed(tiny_model(seed=1), photos(tmp_path / "b", 9), "conv2", batch=4)  # the last batch holds one image
+        embed(tiny_model(seed=1), photos(tmp_path / "b", 9), "conv2", chunk=4)  # the last batch holds one image
     assert not compiled.names
 
 
 def test_saved_and_read(tmp_path: Path) -> None:
     made = embed(tiny_model(), random_images(5, 16, 16, 3), "avgpool", labels=["ä", "<b>", "", "x", "x"])
-    back = Embeddings.load(made.save(tmp_path / "deep" / "e.npz"))
+    back = load_embeddings(made.save(tmp_path / "deep" / "e.npz"))
     assert isinstance(back.vectors, np.memmap) and back.labels == made.labels and back.settings == made.settings
     np.testing.assert_array_equal(back.vectors, made.vectors)
-    assert Embeddings.load(back.save(tmp_path / "again.npz")).files == made.files
+    assert load_embeddings(back.save(tmp_path / "again.npz")).files == made.files
     assert back[[0, 2]].labels == ("ä", "") and len(back[1:3]) == 2 and back[np.array(made.labels) == "x"].files == ("3", "4")
     with np.load(tmp_path / "again.npz", allow_pickle=False) as arrays:  # any NumPy reads it
         assert arrays["vectors"].shape == (5, 12)
     (tmp_path / "broken.npz").write_bytes((tmp_path / "again.npz").read_bytes()[:300])
     for name in ("broken.npz", "absent.npz"):
         with pytest.raises(SaveError, match=name):
-            Embeddings.load(tmp_path / name)
+            load_embeddings(tmp_path / name)
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     with pytest.raises(SaveError, match=r"other\.npz"):
-        Embeddings.load(tmp_path / "other.npz")
+        load_embeddings(tmp_path / "other.npz")
 
 
 def test_a_folder_of_vectors_goes_on_with_more_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,13 +99,13 @@ def test_a_folder_of_vectors_goes_on_with_more_images(tmp_path: Path, monkeypatc
     monkeypatch.setattr(store, "BLOCK", 4 * 12 * 2)  # copied two rows at a time
     first, out = photos(tmp_path / "in", 5), tmp_path / "out"
     names = ["relu_1", "avgpool"]
-    made = embed(tiny_model(), tmp_path / "in", names, batch=2, out=out)
+    made = embed(tiny_model(), tmp_path / "in", names, chunk=2, out=out)
     assert {path.name for path in out.iterdir()} == {"run.json", "relu_1.npz", "avgpool.npz"}
     assert isinstance(made["relu_1"].vectors, np.memmap)
     np.testing.assert_allclose(made["relu_1"].vectors, expected(first).mean((1, 2)), atol=1e-6)
 
     stamp = (out / "relu_1.npz").stat().st_mtime_ns
-    again = embed(tiny_model(), tmp_path / "in", names, batch=2, out=out)
+    again = embed(tiny_model(), tmp_path / "in", names, chunk=2, out=out)
     assert (out / "relu_1.npz").stat().st_mtime_ns == stamp, "nothing to do, nothing written"
     np.testing.assert_array_equal(again["avgpool"].vectors, made["avgpool"].vectors)
 
@@ -113,7 +113,7 @@ def test_a_folder_of_vectors_goes_on_with_more_images(tmp_path: Path, monkeypatc
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(first[1])  # changed since
     first[2].unlink()
     computed: list[int] = []
-    whole = embed(tiny_model(), tmp_path / "in", names, batch=2, out=out, progress=lambda now: computed.append(now.images_done))
+    whole = embed(tiny_model(), tmp_path / "in", names, chunk=2, out=out, progress=lambda now: computed.append(now.images_done))
     files = [first[0], first[1], first[3], first[4], *more]
     assert whole["relu_1"].files == tuple(map(str, files)) and computed[-1] == 7 and len(computed) == 2, "four of seven anew"
     np.testing.assert_allclose(whole["relu_1"].vectors, expected(files).mean((1, 2)), atol=1e-6)
@@ -154,14 +154,14 @@ def test_damaged_files_are_computed_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     if damage == "part":
         with pytest.raises(KeyboardInterrupt):
-            embed(tiny_model(), tmp_path / "in", "relu_1", batch=2, out=out, progress=stop)
+            embed(tiny_model(), tmp_path / "in", "relu_1", chunk=2, out=out, progress=stop)
         parts = sorted((out / "parts").glob("*.npz"))
         assert len(parts) == 2
         parts[0].write_bytes(parts[0].read_bytes()[:-40])
     else:
-        embed(tiny_model(), tmp_path / "in", "relu_1", batch=2, out=out)
+        embed(tiny_model(), tmp_path / "in", "relu_1", chunk=2, out=out)
         (out / "relu_1.npz").write_bytes(b"PK")
-    made = embed(tiny_model(), tmp_path / "in", "relu_1", batch=2, out=out)
+    made = embed(tiny_model(), tmp_path / "in", "relu_1", chunk=2, out=out)
     np.testing.assert_allclose(made.vectors, expected(paths).mean((1, 2)), atol=1e-6)
 
 
@@ -170,12 +170,12 @@ def test_it_continues_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "BYTES", 1)  # a part for each batch
     paths, out = photos(tmp_path / "in", 12), tmp_path / "killed"
     call = (tiny_model(), tmp_path / "in", "relu_1")
-    embed(*call, batch=2, out=tmp_path / "out", progress=copy_at(moment, tmp_path / "out", out))
+    embed(*call, chunk=2, out=tmp_path / "out", progress=copy_at(moment, tmp_path / "out", out))
     kept = sorted((out / "parts").glob("0*.npz"))
     assert len(kept) == moment and not (out / "relu_1.npz").exists()
     (out / ".relu_1.npz.abcd1234").write_text("what a killed write leaves")
     seen: list[int] = []
-    made = embed(*call, batch=2, out=out, progress=lambda now: seen.append(now.images_done))
+    made = embed(*call, chunk=2, out=out, progress=lambda now: seen.append(now.images_done))
     assert seen[0] == 2 * len(kept) + 2, "what was kept is not computed again"
     np.testing.assert_allclose(made.vectors, expected(paths).mean((1, 2)), atol=1e-6)
     assert made.files == tuple(map(str, paths)) and {p.name for p in out.iterdir()} == {"run.json", "relu_1.npz"}
@@ -213,8 +213,8 @@ def test_a_relative_folder_survives_chdir(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "else").mkdir()
     photos(tmp_path / "in", 4)
     monkeypatch.chdir(tmp_path)
-    embed(tiny_model(), "in", "conv1", batch=2, out="out", progress=lambda now: os.chdir(tmp_path / "else"))
-    assert not list((tmp_path / "else").iterdir()) and len(Embeddings.load(tmp_path / "out" / "conv1.npz")) == 4
+    embed(tiny_model(), "in", "conv1", chunk=2, out="out", progress=lambda now: os.chdir(tmp_path / "else"))
+    assert not list((tmp_path / "else").iterdir()) and len(load_embeddings(tmp_path / "out" / "conv1.npz")) == 4
 
 
 def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_memory_does_not_grow_with_the_folder(tmp_path: Path, monkeypatch: pytes
 
     def peak(name: str) -> int:
         tracemalloc.start()
-        made = embed(tiny_model(), tmp_path / name, "conv1", pool="flatten", size=64, batch=4, out=tmp_path / "out" / name)
+        made = embed(tiny_model(), tmp_path / name, "conv1", pool="flatten", size=64, chunk=4, out=tmp_path / "out" / name)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert made.vectors.nbytes == len(made) * 32 * 32 * 8 * 4
@@ -244,7 +244,7 @@ def test_names_that_are_not_utf8_and_arrays_with_out(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes no such names")
     made = embed(tiny_model(), folder, "avgpool", out=tmp_path / "out")
-    assert Path(made.files[0]).exists() and Embeddings.load(tmp_path / "out" / "avgpool.npz").files == made.files
+    assert Path(made.files[0]).exists() and load_embeddings(tmp_path / "out" / "avgpool.npz").files == made.files
     images = random_images(3, 16, 16, 3)
     first = embed(tiny_model(), images, "avgpool", out=tmp_path / "arrays")
     images[1] = 0
@@ -257,8 +257,8 @@ def test_names_that_are_not_utf8_and_arrays_with_out(tmp_path: Path) -> None:
     ("arguments", "error", "words"),
     [
         ({"layer": "conv9"}, LayerError, "conv2"),
-        ({"pool": "sum"}, ArgumentError, "mean, max, flatten, centre"),
-        ({"batch": 0}, ArgumentError, "batch"),
+        ({"pool": "sum"}, ArgumentError, "mean, max, flatten, center"),
+        ({"chunk": 0}, ArgumentError, "chunk"),
         ({"layer": ()}, ArgumentError, "Expected a layer"),
         ({"images": np.zeros((0, 16, 16, 3), np.float32)}, ArgumentError, "at least one"),
         ({"images": np.zeros((2, 16, 16, 3), np.uint8)}, ArgumentError, "Divide 8-bit"),

@@ -54,12 +54,12 @@ def assert_same(a: TopExamples, b: TopExamples) -> None:
 
 
 @pytest.mark.parametrize(
-    ("score", "k", "devices", "chunk", "batch"),
-    [("max", 4, 1, 3, 7), ("max", 4, 1, 37, 64), ("mean", 4, 4, 8, 8), ("max", 50, 4, 4, 12), ("mean", 9, 2, None, None)],
+    ("score", "k", "devices", "chunk"),
+    [("max", 4, 1, 3), ("max", 4, 1, 37), ("mean", 4, 4, 8), ("max", 50, 4, 4), ("mean", 9, 2, None)],
 )
-def test_it_is_what_numpy_finds(score, k: int, devices: int, chunk, batch) -> None:
+def test_it_is_what_numpy_finds(score, k: int, devices: int, chunk) -> None:
     model, images = tiny_model(), random_images(37, 16, 16, 3)
-    found = top_examples(model, images, LAYERS, k=k, score=score, batch=batch, chunk=chunk, mesh=make_mesh(devices))
+    found = top_examples(model, images, LAYERS, k=k, score=score, chunk=chunk, mesh=make_mesh(devices))
     assert tuple(found) == LAYERS
     for layer, top in found.items():
         every, scores, indices, positions = brute_force(model, images, layer, k, score == "mean")
@@ -88,7 +88,7 @@ def test_of_equal_scores_the_earlier_image_wins(devices: int, chunk: int) -> Non
     white, black = [5, 9, 14, 21, 29], [i for i in range(30) if i not in (5, 9, 14, 21, 29)]
     images[white] = 1.0
     model = from_module(Signs(), input_size=(4, 4))
-    top = top_examples(model, images, "signs", k=12, chunk=chunk, batch=chunk, mesh=make_mesh(devices))["signs"]
+    top = top_examples(model, images, "signs", k=12, chunk=chunk, mesh=make_mesh(devices))["signs"]
     for unit, order in enumerate((white + black, black + white, list(range(30)))):
         assert top.indices[unit].tolist() == order[:12]
 
@@ -114,7 +114,7 @@ def test_files_are_read_skipped_and_told(tmp_path: Path) -> None:
     (tmp_path / "in" / "p004.png").write_bytes(b"no image")
     (tmp_path / "in" / "zz.txt").write_text("no image")
     told = []
-    found = top_examples(tiny_model(), tmp_path / "in", ["relu_1", "fc"], k=3, batch=4, chunk=4, progress=told.append)
+    found = top_examples(tiny_model(), tmp_path / "in", ["relu_1", "fc"], k=3, chunk=4, progress=told.append)
     good = [path for path in paths if path.name != "p004.png"]
     images = np.stack([jaxviz.image.load(path, 16) for path in good])
     for layer, top in found.items():
@@ -210,7 +210,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "in" / "p007.png").write_bytes(b"")
     (tmp_path / "in" / "p016.png").write_bytes(b"")
     call = (tiny_model(), tmp_path / "in", ["relu_1", "fc"])
-    options = {"k": 5, "batch": 4, "chunk": 4}
+    options = {"k": 5, "chunk": 4}
     expected = top_examples(*call, **options)
     decoded = []
     monkeypatch.setattr(jaxviz.image, "load", lambda *a, _load=jaxviz.image.load: decoded.append(a) or _load(*a))
@@ -248,7 +248,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_run_that_was_killed_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     monkeypatch.setattr(_examples, "PAUSE", 0.0)
     photos(tmp_path / "in", 12)
-    call, options = (tiny_model(), tmp_path / "in", ["relu_1", "fc"]), {"k": 5, "batch": 2, "chunk": 2}
+    call, options = (tiny_model(), tmp_path / "in", ["relu_1", "fc"]), {"k": 5, "chunk": 2, "mesh": make_mesh(1)}
     killed, seen = tmp_path / "killed", []
     whole = top_examples(*call, out=tmp_path / "out", progress=copy_at(moment, tmp_path / "out", killed), **options)
     (killed / ".examples.npz.abcd1234").write_text("what a killed write leaves")
@@ -277,7 +277,7 @@ def test_relative_folders_survive_chdir(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "else").mkdir()
     photos(tmp_path / "in", 4)
     monkeypatch.chdir(tmp_path)
-    options = {"k": 2, "batch": 1, "chunk": 1, "out": "out"}
+    options = {"k": 2, "chunk": 1, "out": "out", "mesh": make_mesh(1)}
     top_examples(tiny_model(), "in", "fc", progress=lambda now: os.chdir(tmp_path / "else"), **options)
     assert not list((tmp_path / "else").iterdir())
     monkeypatch.chdir(tmp_path)
@@ -317,7 +317,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     ]:
         with pytest.raises(error, match=words):
             top_examples(tiny_model(), *call)
-    for words, options in [("k must", {"k": 0}), ("batch", {"batch": 0}), ("score", {"score": "sum"}), ("size", {"size": 8})]:
+    for words, options in [("k must", {"k": 0}), ("chunk", {"chunk": 0}), ("score", {"score": "sum"}), ("size", {"size": 8})]:
         with pytest.raises(ArgumentError, match=words):
             top_examples(tiny_model(), images, "fc", **options)
     (tmp_path / "empty").mkdir()
@@ -336,14 +336,14 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
         gc.collect()
         held.append(sum(array.nbytes for array in jax.live_arrays()))
 
-    top_examples(tiny_model(), tmp_path / "in", LAYERS, k=3, batch=4, chunk=4, progress=tell, out=tmp_path / "out")
+    top_examples(tiny_model(), tmp_path / "in", LAYERS, k=3, chunk=4, progress=tell, out=tmp_path / "out")
     assert len(held) == 6 and max(held) <= held[0], "what a batch needs is gone when the next one comes"
 
 
 def test_one_program_for_every_batch_and_model() -> None:
     images = random_images(40, 16, 16, 3)
-    top_examples(tiny_model(), images, "relu_1", k=3, chunk=8, batch=16, mesh=make_mesh(1))
+    top_examples(tiny_model(), images, "relu_1", k=3, chunk=8, mesh=make_mesh(1))
     with compilations() as compiled:
-        top_examples(tiny_model(seed=3), images[:37], "relu_1", k=3, chunk=8, batch=8, mesh=make_mesh(1))
+        top_examples(tiny_model(seed=3), images[:37], "relu_1", k=3, chunk=8, mesh=make_mesh(1))
     assert not compiled.names
     assert len(jax.devices()) == 4
