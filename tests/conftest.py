@@ -54,7 +54,6 @@ def _room_for_compiled_programs() -> Iterator[None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-network", action="store_true", help="also run the tests that download torchvision's weights")
     parser.addoption("--first", action="store_true", help="of each test only the first of its cases")
-    parser.addoption("--fuzz-cases", type=int, default=200, help="damaged weight files and images to try (default 200)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,6 +29,7 @@ def quick(name: str, out: Path, *arguments: str) -> list[dict[str, Any]]:
     return found["rows"]
 
 
+@pytest.mark.full
 def test_inversion(tmp_path: Path) -> None:
     import_torchvision()
     tools = ("torch, best", "torch, as written")
@@ -38,6 +39,7 @@ def test_inversion(tmp_path: Path) -> None:
     assert all(row["moved"] > 0.01 and len(row["seconds"]) == 1 for row in rows)
 
 
+@pytest.mark.full
 def test_activation_maximization(tmp_path: Path) -> None:
     import_torchvision()
     tools = ("torch, best", "torch, as written")
@@ -46,6 +48,7 @@ def test_activation_maximization(tmp_path: Path) -> None:
     assert all(row["apart"] < 1e-2 for row in rows[1:])
 
 
+@pytest.mark.full
 def test_attribution(tmp_path: Path) -> None:
     import_torchvision()
     pytest.importorskip("captum.attr")
@@ -55,6 +58,7 @@ def test_attribution(tmp_path: Path) -> None:
     assert all(row["difference"] < 1e-3 for row in rows)
 
 
+@pytest.mark.full
 def test_scaling(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = quick("scaling", tmp_path / "scaling.md")
@@ -70,6 +74,7 @@ def test_scaling(tmp_path: Path) -> None:
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.full
 def test_cold_start(tmp_path: Path) -> None:
     rows = quick("cold_start", tmp_path / "cold_start.md")
     tools = [row["tool"] for row in rows]

@@ -105,7 +105,8 @@ def files() -> dict[str, bytes]:
     return found
 
 
-def test_damaged_images(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("cases", [200, pytest.param(10_000, marks=pytest.mark.full)])
+def test_damaged_images(tmp_path: Path, cases: int) -> None:
     path, whole = tmp_path / "damaged", files()
     outcomes: Counter[str] = Counter()
     with warnings.catch_warnings():
@@ -113,7 +114,7 @@ def test_damaged_images(tmp_path: Path, request: pytest.FixtureRequest) -> None:
         for kind, content in whole.items():
             path.write_bytes(content)
             assert image.load(path).shape[-1] == 3, kind
-        for case in range(request.config.getoption("--fuzz-cases")):
+        for case in range(cases):
             kind = list(whole)[case % len(whole)]
             rng = random.Random(f"{kind} {case}")
             path.write_bytes(damage(whole[kind], rng, FRAGMENTS))

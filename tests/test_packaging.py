@@ -85,6 +85,7 @@ def templates() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in (ROOT / "jaxviz").glob("*/templates/*")}
 
 
+@pytest.mark.full
 def test_sdist_holds_the_sources_and_the_weights_once(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
@@ -95,6 +96,7 @@ def test_sdist_holds_the_sources_and_the_weights_once(built: dict[str, Path]) ->
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pt", ".pyc"))]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["wheel", "wheel from sdist"])
 def test_wheels_hold_the_package_the_weights_and_nothing_else(built: dict[str, Path], source: Path, kind: str) -> None:
     with zipfile.ZipFile(built[kind]) as archive:
@@ -110,6 +112,7 @@ def test_wheels_hold_the_package_the_weights_and_nothing_else(built: dict[str, P
     assert "jaxviz = jaxviz.cli:main" in entry
 
 
+@pytest.mark.full
 def test_a_missing_network_ends_the_build(source: Path, tmp_path: Path) -> None:
     lacking = tmp_path / "lacking"
     shutil.copytree(source, lacking, ignore=shutil.ignore_patterns("*.safetensors", "tests"))
@@ -119,6 +122,7 @@ def test_a_missing_network_ends_the_build(source: Path, tmp_path: Path) -> None:
 
 
 @trained
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["wheel", "wheel from sdist"])
 def test_an_installed_wheel_loads_the_bundled_network(built: dict[str, Path], tmp_path: Path, kind: str) -> None:
     target = tmp_path / "site"
@@ -129,6 +133,7 @@ def test_an_installed_wheel_loads_the_bundled_network(built: dict[str, Path], tm
 
 
 @trained
+@pytest.mark.full
 def test_an_editable_install_reads_the_weights_of_the_checkout(source: Path, tmp_path: Path) -> None:
     script = f"import hatchling.build; print(hatchling.build.build_editable({str(tmp_path)!r}))"
     wheel = tmp_path / python("-c", script, cwd=source).splitlines()[-1]

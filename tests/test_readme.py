@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import operator
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +88,21 @@ def test_the_first_block_is_two_commands():
     assert BUNDLED in lines[0] and "pytest" in lines[1]
 
 
+def test_every_name_and_keyword_of_jaxviz_exists() -> None:
+    """Of the blocks and the lines for newcomers, which the full tier runs."""
+    checked = 0
+    for node in (node for text in (*BLOCKS, *HERE) for node in ast.walk(ast.parse(text))):
+        name = re.fullmatch(r"jv\.([\w.]+)", ast.unparse(node.func if isinstance(node, ast.Call) else node))
+        if name is None or not isinstance(node, ast.Attribute | ast.Call):
+            continue
+        value = operator.attrgetter(name[1])(jv)
+        if isinstance(node, ast.Call):
+            inspect.signature(value).bind_partial(**{word.arg: None for word in node.keywords if word.arg})
+            checked += 1
+    assert checked > 60, "and every call takes its keywords"
+
+
+@pytest.mark.full
 @pytest.mark.skipif(not (ROOT / "weights" / f"{BUNDLED}.safetensors").is_file(), reason="the bundled network is absent")
 def test_every_python_block_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -114,6 +131,7 @@ def newcomer() -> dict[str, object]:
     return {"jv": jv, "model": alike(jv.load()), "photos": photos, "probes": random_images(3, 512) - 0.5}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("line", HERE)
 def test_every_line_for_newcomers_runs(line: str, newcomer: dict[str, object]) -> None:
     small = re.sub(r"steps=512, snapshots=\[256\]", "steps=2, size=32, snapshots=[1]", line)

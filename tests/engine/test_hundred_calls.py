@@ -59,6 +59,7 @@ def main() -> None:
     print(json.dumps(states))
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux's /proc")
 def test_a_hundred_calls() -> None:
     """In a process of its own, so that nothing that ran before can be taken for a leak or hide one."""

@@ -17,7 +17,7 @@ import pytest
 
 import jaxviz as jv
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.full]
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20

@@ -44,6 +44,7 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+@pytest.mark.full
 def test_two_processes_of_two_devices_give_the_images_of_one(tmp_path: Path) -> None:
     out, port = tmp_path / "out", free_port()
     running = [start(out, 2, number, port, "--steps", 20) for number in range(2)]
@@ -62,6 +63,7 @@ def test_two_processes_of_two_devices_give_the_images_of_one(tmp_path: Path) -> 
     assert len(list(out.glob("*.png"))) == 9
 
 
+@pytest.mark.full
 def test_one_process_continues_what_two_began(tmp_path: Path) -> None:
     out, port = tmp_path / "out", free_port()
     running = [start(out, 2, number, port, "--steps", 500) for number in range(2)]

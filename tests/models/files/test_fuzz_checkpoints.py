@@ -124,7 +124,8 @@ def equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool
 
 
 @pytest.mark.parametrize("kind", ["zip", "nested zip", "legacy", "own safetensors", "safetensors"])
-def test_damaged_files(kind, tmp_path, monkeypatch, request):
+@pytest.mark.parametrize("cases", [40, pytest.param(2000, marks=pytest.mark.full)])
+def test_damaged_files(kind, cases, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = {
         "zip": lambda: zip_file(False),
@@ -139,7 +140,7 @@ def test_damaged_files(kind, tmp_path, monkeypatch, request):
     path.write_bytes(content)
     assert equal(_checkpoint.read(path)[0], expected)
     outcomes = {"error": 0, "exact": 0, "other": 0}
-    for case in range(max(1, request.config.getoption("--fuzz-cases") // 5)):
+    for case in range(cases):
         broken = damage(content, random.Random(f"{kind} {case}"), FRAGMENTS)
         path.write_bytes(broken)
         began = time.process_time()
