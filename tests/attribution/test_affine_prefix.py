@@ -12,8 +12,9 @@ from jaxviz import objectives
 from jaxviz.attribution._affine_prefix import find_stem, pull_to_images, stem_gradients
 from jaxviz.attribution._methods.gradient import gradients
 from jaxviz.attribution._target import as_target
-from jaxviz.models import Model, activations, from_function, from_module, no_tap, untrained
+from jaxviz.models import Model, activations, from_function, from_module, no_tap
 from jaxviz.ops import EXACT
+from tests.models.reference import MEAN, STD, network
 from tests.tiny import random_images, tiny_model
 
 SIZE = (32, 32)
@@ -43,15 +44,21 @@ def stem(model: Model, target=None, size: tuple[int, int] = SIZE) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("resnet18", "bn1"), ("resnet50", "bn1"), ("vgg11", "features.0"), ("vgg11_bn", "features.1")]
+    ("name", "expected"),
+    [
+        ("small_resnet", "bn1"),
+        ("small_bottleneck", "bn1"),
+        ("small_vgg", "features.0"),
+        ("small_vgg_bn", "features.1"),
+    ],
 )
 def test_of_torchvisions_networks(name: str, expected: str) -> None:
-    model = untrained(name)
+    model = from_module(network(name), mean=MEAN, std=STD)
     assert stem(model) == stem(model, lambda logits: logits[:, 0]) == expected
 
 
 def test_of_images_so_small_that_the_first_convolution_is_one_product() -> None:
-    assert stem(untrained("resnet18"), size=(16, 16)) == "bn1"
+    assert stem(from_module(network("resnet18"), mean=MEAN, std=STD), size=(16, 16)) == "bn1"
 
 
 def test_of_networks_of_ones_own() -> None:

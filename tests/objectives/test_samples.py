@@ -147,6 +147,7 @@ def test_diverse_samples_differ_more_and_keep_their_scores():
     assert made.labels == ("relu_1:1", "relu_1:4", "relu_1:7")
 
 
+@pytest.mark.full
 def test_diverse_on_the_bundled_network():
     """The mean pairwise Gram cosine of four samples falls by a quarter; each keeps 80 % of what it scores alone."""
     model, units = jv.load(), [19, 128]

@@ -29,7 +29,10 @@ def whole():
     return jv.visualize(tiny_model(), jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7, **OPTIONS)
 
 
-@pytest.mark.parametrize(("devices", "chunk"), [(1, 1), (1, 3), (2, 4), (4, 4), (4, None)])
+FULL = [pytest.param(devices, chunk, marks=pytest.mark.full) for devices, chunk in ((1, 1), (4, 4))]
+
+
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 3), (2, 4), (4, None), *FULL])
 def test_images_do_not_depend_on_chunk_or_devices(whole, devices, chunk):
     mesh = jv.make_mesh(devices)
     result = jv.visualize(tiny_model(), jv.channel("relu_1", range(7)), mesh=mesh, chunk=chunk, **OPTIONS)

@@ -193,7 +193,9 @@ def test_a_fast_network_is_the_same_network(model):
     assert fast.fast().state_dict().keys() == model.state_dict().keys()
 
 
-@pytest.mark.parametrize("method", ["saliency", "lrp"])  # LRP has rules of its own for convolutions
+@pytest.mark.parametrize(
+    "method", ["saliency", pytest.param("lrp", marks=pytest.mark.full)]
+)  # LRP has rules of its own for convolutions
 def test_attribution_of_a_fast_network(model, method):
     images = np.random.default_rng(3).uniform(size=(2, 64, 64, 3)).astype(np.float32)
     attribute = getattr(jv.attribution, method)
