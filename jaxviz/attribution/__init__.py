@@ -22,6 +22,9 @@ from jaxviz.attribution._cam.cam import xgrad_cam as xgrad_cam
 from jaxviz.attribution._cam.layers import default_layer as default_layer
 from jaxviz.attribution._cam.score_cam import score_cam as score_cam
 from jaxviz.attribution._comparison import compare as compare
+from jaxviz.attribution._iter_attribute import AttributedImage as AttributedImage
+from jaxviz.attribution._iter_attribute import AttributionRun as AttributionRun
+from jaxviz.attribution._iter_attribute import iter_attribute as iter_attribute
 from jaxviz.attribution._methods.deep_lift import deep_lift as deep_lift
 from jaxviz.attribution._methods.full_grad import full_grad as full_grad
 from jaxviz.attribution._methods.gradient import deconvnet as deconvnet

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from jaxviz._errors import JaxvizError
 from jaxviz._result_files import versions
+from jaxviz.cli._common.skipped import printable
 
 
 class _Group(TyperGroup):
@@ -18,7 +19,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except JaxvizError as error:
-            typer.echo(f"jaxviz: {error}", err=True)
+            typer.echo("\n".join(map(printable, f"jaxviz: {error}".splitlines())), err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("jaxviz: interrupted", err=True)

@@ -8,23 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import numpy as np
 import typer
 
 import jaxviz
-from jaxviz import engine
-from jaxviz._errors import ArgumentError, ImageError, near_matches
-from jaxviz._image_files import Skipped, find_files, read_batches
-from jaxviz.attribution import METHODS, log_probability, margin, probability
+from jaxviz._errors import ArgumentError, near_matches
+from jaxviz.attribution import METHODS, iter_attribute, log_probability, margin, probability
+from jaxviz.attribution._iter_attribute import default_options
 from jaxviz.cli._app import app
 from jaxviz.cli._common import options
 from jaxviz.cli._common import skipped as _skipped
-from jaxviz.cli._common.album import Album
 from jaxviz.cli._common.devices import use_cpu_devices
 from jaxviz.cli._common.expressions import evaluate
 from jaxviz.cli._common.progress import Bar
@@ -104,73 +99,52 @@ def attribute(
     wanted = read_target(target, network)
     for name in layer.split(",") if layer else ():
         network.resolve(name.strip())
-    look = {"view": view.value, "percentile": percentile, "share": share.value}
-    identity = {
-        "weights": engine.digest(jax.tree.leaves(network)),
-        "network": engine.digest(network.graphdef),
-        "methods": {name: engine.describe(_keywords(METHODS[name]) | own) for name, own in methods.items()},
-        "target": engine.describe(wanted),
-        "size": pixels,
-        "precision": precision.value,
-    }
-    files, skipped = find_files(images, out)
-    album = Album(out, identity, look, overwrite=overwrite)
-    rest = [path for path in files if not album.has(path)]
-    begun, before = time.perf_counter(), len(files) - len(rest)
-    done = before
+    begun = time.perf_counter()
     nothing: Counter[str] = Counter()
-    run = {"mesh": jaxviz.make_mesh(devices), "chunk": chunk, "precision": precision.value}
+
+    def report(name: str, now: jaxviz.Progress) -> None:
+        bar.say(f"{name} {now.step}/{now.steps}" if now.steps > 1 else name)
+
+    run = iter_attribute(
+        network,
+        images,
+        methods,
+        wanted,
+        out=out,
+        size=pixels,
+        batch=batch,
+        look={"view": view.value, "percentile": percentile, "share": share.value},
+        overwrite=overwrite,
+        mesh=jaxviz.make_mesh(devices),
+        chunk=chunk,
+        precision=precision.value,
+        progress=report,
+    )
+    bar = Bar([len(run.files) - run.kept], quiet)
     try:
-        with Bar([len(rest)], quiet) as bar:
-            full = False  # whether the program of a full batch is compiled
-            for part in read_batches(rest, batch, pixels, network.in_channels):
-                skipped += part.skipped
-                count = len(part.paths)
-                if count:
-                    album.open()
-                    fill = np.minimum(np.arange(batch if full else count), count - 1)  # instead of compiling another one
-                    made = {
-                        name: jaxviz.attribute(
-                            network, part.images[fill], name, wanted, **own, **run, progress=partial(_tell, bar, name)
-                        )
-                        for name, own in methods.items()
-                    }
-                    for i, path in enumerate(part.paths):
-                        each = {name: one[i : i + 1] for name, one in made.items()}
-                        album.add(path, part.images[i], each)
-                        nothing.update(f"{name}: {w}" for name, one in each.items() for w in one.diagnosis.flat if w != "ok")
-                    full, done = True, done + count
-                bar.finished(count + len(part.skipped))
+        with run, bar:
+            unlisted = len(run.skipped)
+            for image in run:
+                bar.finished(run.finished - run.kept + len(run.skipped) - unlisted - bar.done)
+                if image.is_new:
+                    nothing.update(
+                        f"{name}: {w}" for name, each in image.attributions.items() for w in each.diagnosis.flat if w != "ok"
+                    )
             bar.say("done")
-        if done:
-            album.finish(skipped)
     except KeyboardInterrupt:
-        kept = f"{done} of {len(files)} images were finished"
-        kept += f" and are in {out}: the same command again continues" if done else ""
+        kept = f"{run.finished} of {len(run.files)} images were finished"
+        kept += f" and are in {out}: the same command again continues" if run.finished else ""
         typer.echo(f"jaxviz: interrupted, {kept}", err=True)
         raise typer.Exit(130) from None
-    _report(len(files), done, before, skipped, time.perf_counter() - begun, out, quiet)
-    if nothing and not quiet:
-        listed = ", ".join(f"{count} of {words}" for words, count in nothing.most_common())
-        typer.echo(f"{nothing.total()} maps have nothing to see in them: {listed}")
-
-
-def _tell(bar: Bar, name: str, now: jaxviz.Progress) -> None:
-    bar.say(f"{name} {now.step}/{now.steps}" if now.steps > 1 else name)
-
-
-def _report(total: int, done: int, before: int, skipped: Sequence[Skipped], seconds: float, out: Path, quiet: bool) -> None:
-    """Say what was done and what was not; nothing done is an error."""
-    if not done:
-        if not total:
-            raise ImageError("There are no files in what was given." if not skipped else _skipped.line(skipped[0]))
-        raise ImageError(f"None of {total} files could be read as an image. {_skipped.line(skipped[0])}")
-    _skipped.tell(skipped, out / "index.json")
+    _skipped.tell(run.skipped, out / "index.json")
     if not quiet:
-        words = f"{done} images in {seconds:.0f} s"
-        words += f", {before} of them done before" if before else ""
-        words += f", {len(skipped)} files skipped" if skipped else ""
+        words = f"{run.finished} images in {time.perf_counter() - begun:.0f} s"
+        words += f", {run.kept} of them done before" if run.kept else ""
+        words += f", {len(run.skipped)} files skipped" if run.skipped else ""
         typer.echo(f"{words}: {out / 'contact_sheet.png'}")
+        if nothing:
+            listed = ", ".join(f"{count} of {words}" for words, count in nothing.most_common())
+            typer.echo(f"{nothing.total()} maps have nothing to see in them: {listed}")
 
 
 def read_target(text: str | None, network: jaxviz.Model) -> Any:
@@ -204,7 +178,7 @@ def read_methods(names: str, texts: Sequence[str] | None, layer: str | None) -> 
             near = near_matches(name, METHODS) or f" Known: {', '.join(METHODS)}."
             raise typer.BadParameter(f"there is no method '{name}'.{near}", param_hint="--method")
         methods[name] = {}
-    taken = {name: _keywords(METHODS[name]) for name in methods}
+    taken = {name: default_options(name) for name in methods}
     listed = "; ".join(f"{name}: {', '.join(taken[name]) or 'none'}" for name in methods)
     for text in texts or ():
         key, sign, value = text.partition("=")
@@ -226,13 +200,6 @@ def read_methods(names: str, texts: Sequence[str] | None, layer: str | None) -> 
         if missing:
             raise typer.BadParameter(f"{name} needs {', '.join(f'{key}=...' for key in missing)}.", param_hint="--option")
     return methods
-
-
-def _keywords(method: Callable[..., Any]) -> dict[str, Any]:
-    """Return the options that a method takes, with their defaults."""
-    parameters = list(inspect.signature(method).parameters.values())[3:]  # after the model, the images, the target
-    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return {p.name: p.default for p in parameters if p.kind in kinds}
 
 
 def _layers(text: str) -> str | list[str]:

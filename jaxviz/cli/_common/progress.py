@@ -39,6 +39,11 @@ class Bar:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.__exit__(kind, error, trace)
 
+    @property
+    def done(self) -> int:
+        """Images that were reported as finished."""
+        return self._done
+
     def finished(self, images: int) -> None:
         self._done += images
         self._from = self._from or (time.perf_counter(), self._done)

@@ -13,9 +13,14 @@ LISTED = 20  # files at most that are named in the end; a file in the folder nam
 
 
 def line(one: Skipped) -> str:
-    """Return the name and the reason on one line; what is not UTF-8, or would steer the terminal, is written as its code."""
-    text = f"'{one.path}': {one.reason}".encode(errors="backslashreplace").decode()
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    """Return the name and the reason on one line."""
+    return printable(f"'{one.path}': {one.reason}")
+
+
+def printable(text: str) -> str:
+    """Return a text in which what is not UTF-8, or would steer the terminal, is written as its code."""
+    decoded = text.encode(errors="backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in decoded)
 
 
 def tell(skipped: Sequence[Skipped], where: Path) -> None:
