@@ -1,4 +1,4 @@
-"""Images made from images: inversion of features, caricatures, accentuation."""
+"""Images optimized to match or exaggerate photos: feature inversion, caricatures, accentuation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxviz import objectives, regularizers
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize.options import AccentuateOptions, CaricatureOptions, InvertOptions, show_options
+from jaxviz._visualize.run import layer_names
 from jaxviz._visualize.visualize import visualize
 from jaxviz.models import Model, from_function
 from jaxviz.objectives import ObjectiveLike
@@ -22,20 +23,20 @@ from jaxviz.result import Result
 from jaxviz.transforms import Transform
 from jaxviz.transforms import caricature as gentle
 
-_BATCH = 64  # images at once where only their activations are needed
-_FAINTEST = 1e-10  # mean squared difference below which two images count as 100 dB alike
+_CHUNK = 64  # images at once in plain forward passes
+_SMALLEST_ERROR = 1e-10  # mean squared difference that counts as 100 dB
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inversion:
-    """What `invert` returns: N images seen from each of L layers, and how near they came.
+    """The result of `invert`: N images reconstructed from each of L layers, and their distances to the photos.
 
     Attributes:
-        result: everything, as a `Result` of L x N units with labels such as `"layer1:0"`; its `save` writes it.
+        result: all samples, as a `Result` of L x N units with labels such as `"layer1:0"`; its `save` writes them.
         layers: L names.
-        images: float32 (L, N, H, W, C) in [0, 1]; of several samples, the one that came nearest.
-        distances: float32 (L, N), `|phi(x) - phi(photo)| / |phi(photo)|` of these images, each at its own layer.
-        psnr: float32 (L, N), peak signal-to-noise ratio of these images to the photos, in dB, at most 100.
+        images: float32 (L, N, H, W, C) in [0, 1]; the nearest of several samples.
+        distances: float32 (L, N), `|phi(x) - phi(photo)| / |phi(photo)|` of these images at their layer.
+        psnr: float32 (L, N), peak signal-to-noise ratio of these images and the photos in dB, at most 100.
     """
 
     result: Result
@@ -65,29 +66,28 @@ def invert(
     names: Sequence[str] | None = None,
     **options: Unpack[InvertOptions],
 ) -> Inversion:
-    """Reconstruct images from what layers keep of them (Mahendran and Vedaldi 2015): what comes back is what the layer knows.
+    """Reconstruct images from their activations (Mahendran and Vedaldi 2015): the result shows what a layer keeps.
 
-    For each layer and image, an image x that minimizes `|phi(x) - phi(photo)|^2 / |phi(photo)|^2`, with phi the layer's
-    activations, plus total variation. The paper's third term, a norm that holds pixels within their range, is not needed:
-    images are in [0, 1] by construction. All images of a layer are one batch, and each layer one program.
+    For each layer and photo, find an image x that minimizes `|phi(x) - phi(photo)|^2 / |phi(photo)|^2`, with phi the layer's
+    activations, plus total variation. The paper's third term, a norm that keeps pixels in range, is not needed: images are in
+    [0, 1] by construction. All images of a layer are one batch, and each layer is one program.
 
-    The defaults were chosen on the bundled network: two photos of 128 pixels come back with 35 dB from `conv1`, and with 30,
-    23, 20 and 13 dB from `layer1` to `layer4`.
+    The defaults were chosen on the bundled network: two photos of 128 pixels are reconstructed with 35 dB from `conv1`, and
+    with 30, 23, 20 and 13 dB from `layer1` to `layer4`.
 
     Args:
         model: as in `visualize`.
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         layers: one or more node or module names.
         distance: `"l2"`, or `"cosine"` or `"dot"`: see `jaxviz.objectives.match`.
-        param: as in `visualize`, but plain pixels unless given: from early layers they come nearer to the photo.
-        transforms: none unless given. With some, the photo is seen through the same ones at each step.
-        regularizers: as in `visualize`; None for a total variation of 0.1 a pixel.
-        learning_rate: of the optimizer, Adam unless `optimizer` is given.
-        steps: of gradient descent.
+        param: as in `visualize`. Plain pixels by default: for early layers they come nearer to the photo.
+        transforms: none by default. The photo gets the same transforms in each step.
+        regularizers: as in `visualize`; None for a total variation with weight 0.1, averaged over pixels.
+        learning_rate: of the optimizer.
+        steps: steps of gradient descent.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
-        **options: `samples`, `seed`, `start`, `optimizer`, `mesh`, `chunk`, `precision`, `progress`, as for `iter_visualize`.
-            Keys come from the seed and the sample alone.
+        **options: as for `visualize`. Random keys depend only on the seed and the sample.
 
     Returns:
         An `Inversion`.
@@ -95,15 +95,16 @@ def invert(
     Raises:
         ArgumentError: images of another shape or range (NaN is out of range), no layers, or features that are all 0.
         LayerError: a layer that the network does not have.
-        Interrupted: Ctrl-C; its `result` keeps what was finished.
+        Interrupted: Ctrl-C; its `result` keeps the finished units.
 
-    >>> rec = invert(model, photos, ["layer1", "layer2", "layer3", "layer4"])
-    >>> rec.images.shape, rec.psnr.mean(1)
+    >>> inverted = jv.invert(model, photos, ["layer1", "layer2"], steps=1, size=32)
+    >>> inverted.images.shape, inverted.psnr.shape
+    ((2, 2, 32, 32, 3), (2, 2))
     """
     model, photos, height, width = _prepare(model, images, size)
-    wanted = _layer_names(layers)
-    labels = _labels(wanted, _image_names(names, len(photos)))
-    targets = _features(model, photos, wanted)
+    layers = layer_names(layers)
+    labels = _labels(layers, _image_names(names, len(photos)))
+    targets = _features(model, photos, layers)
     plain = isinstance(transforms, list | tuple) and not transforms
     result = visualize(
         model,
@@ -111,7 +112,7 @@ def invert(
             objectives.match(name, targets[name], distance=distance)
             if plain
             else objectives.match_image(name, photos, distance=distance)
-            for name in wanted
+            for name in layers
         ],
         param=param,
         transforms=transforms,
@@ -121,16 +122,16 @@ def invert(
         size=(height, width),
         **options,
     )
-    grid = result.images.reshape(len(wanted), len(photos), *result.images.shape[1:])
-    far = np.stack([_distances(model, rows, name, targets[name]) for name, rows in zip(wanted, grid, strict=True)])
+    grid = result.images.reshape(len(layers), len(photos), *result.images.shape[1:])
+    all_distances = np.stack([_distances(model, row, name, targets[name]) for name, row in zip(layers, grid, strict=True)])
     error = np.square(grid - photos[None, :, None]).mean((3, 4, 5))
-    ratio = -10 * np.log10(np.maximum(error, _FAINTEST)).astype(np.float32)
-    best = far.argmin(2)[..., None]
-    distances, psnr = (np.take_along_axis(values, best, 2)[..., 0] for values in (far, ratio))
+    all_psnr = -10 * np.log10(np.maximum(error, _SMALLEST_ERROR)).astype(np.float32)
+    best = all_distances.argmin(2)[..., None]
+    distances, psnr = (np.take_along_axis(values, best, 2)[..., 0] for values in (all_distances, all_psnr))
     nearest = np.take_along_axis(grid, best[..., None, None, None], 2)[:, :, 0]
-    how = {"layers": list(wanted), "distance": distance, "distances": distances.tolist(), "psnr": psnr.tolist()}
+    how = {"layers": list(layers), "distance": distance, "distances": distances.tolist(), "psnr": psnr.tolist()}
     result = dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
-    return Inversion(result, wanted, nearest, distances, psnr)
+    return Inversion(result, layers, nearest, distances, psnr)
 
 
 @show_options(CaricatureOptions)
@@ -145,20 +146,20 @@ def caricature(
     names: Sequence[str] | None = None,
     **options: Unpack[CaricatureOptions],
 ) -> Result:
-    """Exaggerate what layers see in images: large activations that point the way the photo's do, as Lucid's caricatures.
+    """Exaggerate images: large activations in the direction of the photo's, as in Lucid's caricatures.
 
-    Maximizes `phi(x) . phi(photo) * max(0.1, cosine) ** cossim_power`, with both seen through the same random transforms; see
+    Maximizes `phi(x) . phi(photo) * max(0.1, cosine) ** cossim_power`, with the same random transforms of both; see
     `jaxviz.objectives.match`.
 
     Args:
         model: as in `visualize`.
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         layers: one or more node or module names.
-        cossim_power: at least 0; the higher, the nearer to the photo, and the less exaggerated. Traced.
-        transforms: None for those of Lucid's notebook, gentler than `jaxviz.transforms.standard`.
+        cossim_power: at least 0; larger is nearer to the photo and less exaggerated. Traced.
+        transforms: None for those of Lucid's notebook, `jaxviz.transforms.caricature`.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
-        **options: as for `iter_visualize`.
+        **options: as for `visualize`.
 
     Returns:
         A `Result` of L x N units, labels such as `"layer3:0"`.
@@ -166,15 +167,16 @@ def caricature(
     Raises:
         ArgumentError, LayerError, Interrupted: as for `invert`.
 
-    >>> caricature(model, photos, ["layer2", "layer3", "layer4"]).save("out")
+    >>> jv.caricature(model, photos, ["layer2", "layer3"], steps=1, size=32).labels
+    ('layer2:0', 'layer2:1', 'layer3:0', 'layer3:1')
     """
     model, photos, height, width = _prepare(model, images, size)
-    wanted = _layer_names(layers)
-    labels = _labels(wanted, _image_names(names, len(photos)))
-    many = [objectives.match_image(name, photos, distance="dot", cossim_power=cossim_power) for name in wanted]
-    seen = gentle() if transforms is None else transforms
-    result = visualize(model, many, transforms=seen, size=(height, width), **options)
-    how = {"layers": list(wanted), "cossim_power": float(cossim_power)}
+    layers = layer_names(layers)
+    labels = _labels(layers, _image_names(names, len(photos)))
+    matches = [objectives.match_image(name, photos, distance="dot", cossim_power=cossim_power) for name in layers]
+    transforms = gentle() if transforms is None else transforms
+    result = visualize(model, matches, transforms=transforms, size=(height, width), **options)
+    how = {"layers": list(layers), "cossim_power": float(cossim_power)}
     return dataclasses.replace(result, labels=labels, settings={**result.settings, **how})
 
 
@@ -190,22 +192,22 @@ def accentuate(
     names: Sequence[str] | None = None,
     **options: Unpack[AccentuateOptions],
 ) -> Result:
-    """Bring out in images what an objective responds to: gradient ascent that starts from the photo and stays near it.
+    """Accentuate what an objective responds to in images: gradient ascent that starts from the photo and stays near it.
 
-    Maximizes `objective - penalty * d`, with d the mean squared difference to the photo's pixels or, given `layer`, the
-    relative squared difference of that layer's activations (`jaxviz.objectives.near` and `match_image`); both images are seen
-    through the same random transforms.
+    Maximizes `objective - penalty * d`. The distance d is the mean squared difference to the photo's pixels or, with `layer`,
+    the relative squared difference of that layer's activations (`jaxviz.objectives.near` and `match_image`), with the same
+    random transforms of both images.
 
     Args:
         model: as in `visualize`.
         images: float32 (N, H, W, C) in [0, 1], or (H, W, C) for one.
         objective: one for all images, or with one unit for each; any number of units for one image.
-        penalty: weight of staying near, in units of the objective; traced. None for 100, or 3 with `layer`, chosen by
-            eye on the bundled network (two photos, three objectives, `layer2`); other networks and objectives need their own.
-        layer: where nearness is measured; None for the pixels.
+        penalty: weight of the distance, in units of the objective; traced. None for 100, or 3 with `layer`: chosen by eye on
+            the bundled network (two photos, three objectives, `layer2`); other networks and objectives need other weights.
+        layer: where the distance is measured; None for the pixels.
         size: photos are resized to it; None for their own size.
         names: of the images, for the labels; None for their numbers.
-        **options: as for `iter_visualize`, but for `start`, which is the photo.
+        **options: as for `visualize`, except `start`, which is the photo.
 
     Returns:
         A `Result` of N units (or K, for one image), labels such as `"layer4:7, 0"`; `scores` contain the penalty.
@@ -213,17 +215,18 @@ def accentuate(
     Raises:
         ArgumentError, LayerError, Interrupted: as for `invert`.
 
-    >>> accentuate(model, photos, "layer4:7").save("out")
+    >>> jv.accentuate(model, photos, "layer4:7", steps=1, size=32).labels
+    ('layer4:7, 0', 'layer4:7, 1')
     """
     model, photos, height, width = _prepare(model, images, size)
     names = _image_names(names, len(photos))
-    given = photos[0] if len(photos) == 1 else photos
-    wanted = objectives.as_objective(objective)
-    near = objectives.near(given) if layer is None else objectives.match_image(layer, given)
+    start = photos[0] if len(photos) == 1 else photos
+    objective = objectives.as_objective(objective)
+    near = objectives.near(start) if layer is None else objectives.match_image(layer, start)
     weight = float((100.0 if layer is None else 3.0) if penalty is None else penalty)
-    total = wanted + weight * near
-    units = wanted.bind(model, (height, width)).labels(model)
-    result = visualize(model, total, size=(height, width), start=given, **options)
+    total = objective + weight * near
+    units = objective.bind(model, (height, width)).labels(model)
+    result = visualize(model, total, size=(height, width), start=start, **options)
     rows = range(len(result))
     labels = tuple(f"{units[i if len(units) > 1 else 0]}, {names[i if len(names) > 1 else 0]}" for i in rows)
     how = {"penalty": weight, "near": layer or "pixels"}
@@ -243,18 +246,11 @@ def _prepare(
     return model, objectives.fitted(photos, model, (height, width)), height, width
 
 
-def _layer_names(layers: str | Sequence[str]) -> tuple[str, ...]:
-    names = (layers,) if isinstance(layers, str) else tuple(layers)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ArgumentError(f"Expected the name of a layer, or a list of names, as in model.layers(); got {layers!r}.")
-    return names
-
-
 def _image_names(names: Sequence[str] | None, images: int) -> list[str]:
-    given = [str(i) for i in range(images)] if names is None else [str(name) for name in names]
-    if len(given) != images:
-        raise ArgumentError(f"Expected a name for each of {images} images, got {len(given)}.")
-    return given
+    labels = [str(i) for i in range(images)] if names is None else [str(name) for name in names]
+    if len(labels) != images:
+        raise ArgumentError(f"Expected a name for each of {images} images, got {len(labels)}.")
+    return labels
 
 
 def _labels(layers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -262,17 +258,17 @@ def _labels(layers: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _features(model: Model, images: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
-    parts = [model.activations(images[first : first + _BATCH], layers) for first in range(0, len(images), _BATCH)]
+    parts = [model.activations(images[first : first + _CHUNK], layers) for first in range(0, len(images), _CHUNK)]
     return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in layers}
 
 
 def _distances(model: Model, images: np.ndarray, layer: str, targets: np.ndarray) -> np.ndarray:
     """Return |phi(x) - t| / |t| for images (N, S, H, W, C) and targets (N, ...), (N, S)."""
     count, samples = images.shape[:2]
-    found = _features(model, images.reshape(-1, *images.shape[2:]), [layer])[layer].reshape(count, samples, -1)
-    wanted = targets.reshape(count, 1, -1)
-    return np.linalg.norm(found - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)
+    features = _features(model, images.reshape(-1, *images.shape[2:]), [layer])[layer].reshape(count, samples, -1)
+    targets = targets.reshape(count, 1, -1)
+    return np.linalg.norm(features - targets, axis=-1) / np.linalg.norm(targets, axis=-1)
 
 
 def _smoothness(height: int, width: int) -> Regularizer:
-    return regularizers.total_variation(0.1 / (height * width))  # the penalty is a sum over pixels, the distance is not
+    return regularizers.total_variation(0.1 / (height * width))  # it is a sum over pixels, the distance a mean

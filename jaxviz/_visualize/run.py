@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias, cast
@@ -23,25 +23,26 @@ from jaxviz.regularizers import Regularizer
 from jaxviz.transforms import Compose, Composite, Transform, compose, composite, standard
 
 Size: TypeAlias = tuple[int, int]
+Names: TypeAlias = tuple[str, ...]
 _OCTAVE = 1.4  # between one scale and the next
 
 
 @dataclass(frozen=True)
 class ImageRun:
-    """Everything that one call of `visualize` computes with.
+    """Everything that one call of `visualize` computes with, checked.
 
     Attributes:
-        options: as given; those that need no check are read from here.
+        options: unchanged; those that need no conversion are read from here.
         model: the network.
         objectives: bound to the network and the size.
-        starts: for each objective, an image to start from for each of its units, (K, H, W, C), or None.
+        starts: for each objective, the images that its K units start from, (K, H, W, C), or None.
         sizes: (height, width) of the scales, coarse to fine.
         snapshots: steps after which images are kept, ascending.
-        param: of images without a shape yet.
-        transforms: one composition.
+        param: still without a shape.
+        transforms: as one composition.
         regularizers: callable pytrees.
         learning_rate: passed to the optimizer.
-        ops: what the gradient goes through.
+        ops: the operations that the gradient goes through.
         is_fast: whether the network runs with the kernels of `model.fast()`.
     """
 
@@ -81,14 +82,14 @@ class ImageRun:
             "learning_rate": self.learning_rate,
             "optimizer": getattr(options.optimizer, "__name__", str(options.optimizer)),
             "param": repr(self.param),
-            "transforms": repr(self.transforms),  # not as given: None and standard() are the same run
+            "transforms": repr(self.transforms),  # of the composition: None and standard() are the same run
             "regularizers": repr(self.regularizers),
             "precision": options.precision,
         }
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides what the images are: only a run with the same identity may continue one on disk.
+        """Everything that determines the images: only a run with the same identity may continue one on disk.
 
         `is_fast` is not part of it: images made on a CPU and on a GPU differ by more, and a run may move between them.
         """
@@ -110,7 +111,7 @@ class ImageRun:
 
 
 def check_run(model: Model, objective: ObjectiveLike | Sequence[ObjectiveLike], options: Options) -> ImageRun:
-    """Return the run that `visualize` was asked for; every error is raised here, before the first step.
+    """Check the arguments of `visualize`: every error is raised here, before the first step.
 
     Raises:
         ArgumentError: an option out of range, or options that exclude each other.
@@ -141,6 +142,20 @@ def check_run(model: Model, objective: ObjectiveLike | Sequence[ObjectiveLike], 
         ops=options.ops or (REDIRECTED if through_ops else EXACT),
         is_fast=options.ops is None and through_ops and engine.is_cpu(options.mesh or engine.make_mesh()),
     )
+
+
+def layer_names(layers: object, expected: str = "the name of a layer, or a list of names, as in model.layers()") -> Names:
+    """Return one or more names of layers as a tuple.
+
+    Raises:
+        ArgumentError: anything else; the message says what was `expected`.
+    """
+    names: tuple[object, ...] = (layers,) if isinstance(layers, str) else ()
+    if isinstance(layers, Iterable) and not names:
+        names = tuple(cast("Iterable[object]", layers))
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f"Expected {expected}; got {layers!r}.")
+    return cast(Names, names)
 
 
 def default_learning_rate(model: Model) -> float:
@@ -192,7 +207,7 @@ def _scale_sizes(scales: int | Sequence[float], size: Size) -> tuple[Size, ...]:
 
 
 def _starts(start: ArrayLike | None, units: int, model: Model, size: Size) -> Array | None:
-    """Return an image to start from for each unit, (K, H, W, C), or None."""
+    """Return the images that K units start from, (K, H, W, C), or None."""
     if start is None:
         return None
     images = objectives.fitted(objectives.as_images(start), model, size)
@@ -204,13 +219,13 @@ def _starts(start: ArrayLike | None, units: int, model: Model, size: Size) -> Ar
 def _check_opacity(
     transforms: Compose, param: Param, bound: Sequence[Objective], model: Model, size: Size, transparency: bool
 ) -> Compose:
-    """Return the transforms; those of images with opacity put them on a background first."""
+    """Return the transforms; for images with opacity, put them on a background first."""
     if not _has_opacity(param, (*size, len(model.mean))):
         return transforms
     if transparency:
-        raise ArgumentError("Images of alpha() have an opacity of their own: leave alpha() or transparency away.")
+        raise ArgumentError("Images of alpha() have their own opacity: use either alpha() or transparency.")
     if any(objective.reference() is not None for objective in bound):
-        raise ArgumentError("An image with opacity cannot be compared with a photo: leave alpha() away.")
+        raise ArgumentError("An image with opacity cannot be compared with a photo: use a param other than alpha().")
     if any(isinstance(part, Composite) for part in transforms.parts):
         return transforms
     return compose(composite(), transforms)  # first: padding would fill the opacity too

@@ -1,4 +1,4 @@
-"""The stages of an image run: one for each scale, with the program that all units share and the units themselves."""
+"""The stages of an image run: one for each scale, with the recipe that all units share and the units themselves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_stages(run: ImageRun, number: int) -> list[Stage]:
 
 
 def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
-    """Return the random keys (K, S) of (seed, id, sample): `ids` is uint32 (K, n), folded in one column after the other."""
+    """Return the random keys (K, S) of (seed, ids, sample): the columns of `ids`, uint32 (K, n), are folded in one by one."""
 
     def key(words: Array, sample: Array) -> Array:
         folded = jax.random.key(seed)
@@ -57,5 +57,5 @@ def sample_keys(seed: int, ids: np.ndarray, samples: int) -> Array:
 
 
 def _divide(steps: int, parts: int) -> list[int]:
-    """Divide the steps evenly; the last parts get one more where it does not come out even."""
+    """Divide the steps into equal parts; the remainder goes to the last parts."""
     return [steps * (i + 1) // parts - steps * i // parts for i in range(parts)]

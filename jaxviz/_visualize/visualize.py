@@ -31,7 +31,7 @@ Objectives: TypeAlias = ObjectiveLike | Sequence[ObjectiveLike]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `visualize`; `result` holds the units that were finished, or is None; with `out=` the folder does."""
+    """Ctrl-C during `visualize`. `result` holds the finished units, or is None; with `out=`, the folder holds them."""
 
     def __init__(self, result: Result | None, finished: int = 0, out: StrPath | None = None) -> None:
         where = "see the exception's .result" if out is None else f"they are in '{out}', and the same call again continues"
@@ -66,50 +66,51 @@ def visualize(
     out: StrPath | None = None,
     overwrite: bool = False,
 ) -> Result:
-    """Render the images that maximize objectives, many units and samples at once.
+    """Render images that maximize objectives, many units and samples at once.
 
-    A unit that is silent on its starting image has no gradient. Networks that call their operations through `ops` then let it
-    rise by Lucid's redirected ReLU gradient, for just those images; the gradients of all others are exact.
+    A unit that is silent on its starting image has no gradient. In networks that call their operations through `ops`, such
+    images use Lucid's redirected ReLU gradient; the gradients of all others are exact.
 
     Args:
         model: from `load`, `from_torch` or `from_module`; or any pure function `images (N, H, W, 3) in [0, 1] -> array`, whose
             one layer is named `"output"`.
         objective: an objective (`jv.channel("layer3", range(256))`), a string (`"layer4:3,9,20-31"`, `"logit:golf ball"`), a
-            function `(activations, images) -> (S,)`, or a list of these, each a program of its own.
+            function `(activations, images) -> (S,)`, or a list of these, each compiled as its own program.
         param: how an image is parameterized: `jv.param.fourier()`, `jv.param.pixel()`, ...
-        transforms: drawn anew for every image and step; None for `jv.transforms.standard()`, `()` for none. Images with opacity
-            (`jv.param.alpha()`) are laid on a random background first, unless a `composite` is among them.
-        regularizers: subtracted from the objective; they see the untransformed image.
+        transforms: random for every image and step; None for `jv.transforms.standard()`, `()` for none. Images with opacity
+            (`jv.param.alpha()`) are put on a random background first, unless a `composite` is among the transforms.
+        regularizers: penalties on the untransformed image, subtracted from the objective.
         optimizer: a factory `learning_rate -> optax.GradientTransformation`, such as `optax.adam`, `optax.sgd` or a
             `functools.partial` of one. The learning rate is data, so another one does not recompile.
-        learning_rate: passed to the factory. None for what was found best for networks like this one: 0.02 without batch
-            normalization (VGG), 0.01 with it (VGG-BN, ResNet), and for those that do not use `ops`.
-        steps: of gradient ascent.
-        size: pixels of a side, or (height, width); None for the size that the network's weights were evaluated at.
+        learning_rate: passed to the factory. None for the best value for similar networks: 0.02 without batch normalization
+            (VGG), 0.01 with it (VGG-BN, ResNet), and for networks that do not use `ops`.
+        steps: number of steps of gradient ascent.
+        size: pixels of a side, or (height, width); None for the size at which the network's weights were evaluated.
         samples: images per unit, each from its own random start.
-        scales: coarse to fine. A number of octaves, each 1.4 times as large as the one before (the last has `size`), or the
-            factors themselves, such as `(0.25, 0.5, 1.0)`. The steps are divided among them, and each starts from what the one
-            before made, enlarged.
-        restarts: starts per unit; the group of samples with the highest mean score is kept. The first is what 1 gives.
-        views: random transforms of each image at a step, of which the objective is the mean.
+        scales: coarse to fine: a number of octaves, each 1.4 times as large as the one before (the last has `size`), or the
+            factors themselves, such as `(0.25, 0.5, 1.0)`. The steps are divided among the scales; each starts from the
+            enlarged images of the one before.
+        restarts: starts per unit; the group of samples with the highest mean score is kept. The first start is that of
+            `restarts=1`.
+        views: random transforms of each image in each step; the objective is their mean.
         snapshots: numbers of steps after which the images are kept in `Result.snapshots`, such as `range(8, 257, 8)`.
-        transparency: give images a fourth channel, an opacity that shows what the objective asked for: the sum over all steps
-            of |gradient| of each pixel, opaque from its 80th percentile on (MACO's). `scores` are of the opaque images.
-        ops: the operations that the gradient goes through. None: a unit that is silent rises by the redirected ReLU gradient,
-            and on a CPU the network is `model.fast()`. `jv.ops.EXACT` for the exact gradient of the network as given,
-            `jv.ops.RELAXED` also for a relaxed max-pooling gradient.
-        seed: the random keys come from (seed, layer, unit, sample) and never from the position in a batch.
-        start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one a unit; resized to `size`. None for the
-            parameterization's own random start. All samples of a unit start alike, and differ by their transforms.
+        transparency: add a fourth channel, an opacity that shows where the objective had a gradient: the sum of |gradient| of
+            each pixel over all steps, opaque from its 80th percentile on (as in MACO). `scores` are of the opaque images.
+        ops: the operations that the gradient goes through. None: silent units use the redirected ReLU gradient, and on a CPU
+            the network is `model.fast()`. `jv.ops.EXACT` for the exact gradient of the network itself, `jv.ops.RELAXED` also
+            for a relaxed max-pooling gradient.
+        seed: random keys depend on (seed, layer, unit, sample), never on the position in a batch.
+        start: an image to start from, float32 (H, W, C) in [0, 1], or (K, H, W, C), one for each unit; resized to `size`. None
+            for the random start of `param`. All samples of a unit start equal and differ by their transforms.
         mesh: the devices to use, any shape; None for all.
-        chunk: units at once; None for the throughput plateau on CPU and the memory on accelerators.
+        chunk: units at once; None chooses by throughput on CPUs and by memory on accelerators.
         precision: of convolutions and products, as in `jax.default_matmul_precision` (`"highest"` for full float32 on every
             platform); None for the platform's default.
         progress: called with a `Progress` after every block of steps.
-        out: a folder that keeps every finished chunk and takes the result in the end: its arrays, a picture of each image and a
-            contact sheet, as `Result.save` writes them. Killed at any moment, the same call again continues, with any chunk and
-            devices; once finished, it returns the result at once. Memory stays flat: the result's images are read from the disk
-            when they are used. (The disk holds them twice while the result is put together.)
+        out: a folder for every finished chunk and, at the end, the result: its arrays, a picture of each image and a contact
+            sheet, as `Result.save` writes them. If the run is killed at any moment, the same call continues it, with any chunk
+            and devices; once finished, the call returns the result at once. Memory stays flat: images are read from disk when
+            they are used. (The disk holds them twice while the result is assembled.)
         overwrite: start again, whatever run or result `out` holds.
 
     Returns:
@@ -129,8 +130,9 @@ def visualize(
     it then continues with any number of processes.
 
     Example:
-        >>> result = jaxviz.visualize(jaxviz.load(), "logit:golf ball,church", steps=64)
-        >>> result.save("out")
+        >>> result = jv.visualize(model, "logit:golf ball,church", steps=1, size=32)
+        >>> result.images.shape, result.labels
+        ((2, 1, 32, 32, 3), ('logit:golf ball', 'logit:church'))
     """
     out = None if out is None else Path(out).absolute()  # wherever the working directory is in the end
     options = Options(
@@ -172,10 +174,10 @@ def visualize(
 def iter_visualize(
     model: Model | Callable[[Array], Array], objective: Objectives, **options: Unpack[VisualizeOptions]
 ) -> Iterator[Result]:
-    """Like `visualize`, but yield each chunk of units as it finishes, so that nothing finished is lost.
+    """Like `visualize`, but yield each chunk of units as it finishes.
 
-    With `out`, chunks that are in the folder already are yielded too, in their place. With several processes, each yields its
-    share of the units.
+    With `out`, chunks that are already in the folder are yielded too, in order. With several processes, each yields its share
+    of the units.
 
     Args:
         model: as in `visualize`.
@@ -186,8 +188,10 @@ def iter_visualize(
         ArgumentError, SaveError, MemoryLimitError: as for `visualize`.
 
     Example:
-        >>> for result in jaxviz.iter_visualize(jaxviz.load(), "layer4:0-7", steps=16, chunk=4):
+        >>> for result in jv.iter_visualize(model, "layer4:0-3", steps=1, size=32, chunk=2, mesh=jv.make_mesh(1)):
         ...     print(result.labels)
+        ('layer4:0', 'layer4:1')
+        ('layer4:2', 'layer4:3')
     """
     return _compute(_check(model, objective, Options(**options)))
 
@@ -197,7 +201,7 @@ def _check(model: Model | Callable[[Array], Array], objective: Objectives, optio
 
 
 def _compute(run: ImageRun) -> Iterator[Result]:
-    """Yield the results of a run, a chunk of units at a time, and keep them on disk where that is asked for."""
+    """Yield the results of a run, a chunk of units at a time; with `out`, keep them on disk."""
     options = run.options
     labels = [objective.labels(run.model) for objective in run.objectives]
     settings = [run.settings | {"objective": list(names)} for names in labels]
@@ -208,7 +212,7 @@ def _compute(run: ImageRun) -> Iterator[Result]:
             yield from store.results()
             return
     elif jax.process_count() > 1:
-        raise ArgumentError(f"With {jax.process_count()} processes, give out=, a folder that all of them share.")
+        raise ArgumentError(f"{jax.process_count()} processes need out=, a folder that all of them share.")
     compute = partial(
         engine.run,
         snapshots=run.snapshots,

@@ -67,5 +67,5 @@ def test_transparency_of_octaves_snapshots_and_chunks(tmp_path):
     assert (whole.images[..., 3].max((2, 3)) == 1).all() and whole.images[..., 3].std() > 0.05
     with Image.open(tmp_path / "out" / "relu_1-0000-0.png") as picture:
         assert picture.mode == "RGBA"
-    with pytest.raises(jv.ArgumentError, match="opacity of their own"):
+    with pytest.raises(jv.ArgumentError, match="their own opacity"):
         jv.visualize(tiny_model(), "relu_1:0", param=jv.param.alpha, transparency=True, **OPTIONS)
