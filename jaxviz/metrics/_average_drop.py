@@ -1,9 +1,9 @@
-"""Average drop, increase and gain: what becomes of the score where a map lets through only what it marks."""
+"""Average drop, increase and gain: how the score changes if the image is multiplied by its map."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,31 +19,42 @@ from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, scores_of_each
 from jaxviz.models import Model
 
+DropConvention: TypeAlias = Literal["pytorch-grad-cam"]
+
+
+class ConfidenceOptions(RunOptions, total=False):
+    """Options of `confidence`, which describes them."""
+
+    score: Score
+    baseline: Baseline
+    normalize: Normalization | None
+    reduce: Reduction
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Confidence:
-    """The scores of N images (and K targets) before and after each was multiplied by its map, float32 (N,) or (N, K)."""
+    """Scores of N images (and K targets) before and after the image is multiplied by its map, float32 (N,) or (N, K)."""
 
     before: np.ndarray
     after: np.ndarray
 
-    def drop(self, convention: Literal["relative", "absolute"] = "relative") -> np.ndarray:
-        """Return how much was lost, 0 where nothing was: see `average_drop`."""
+    def drop(self, convention: DropConvention | None = None) -> np.ndarray:
+        """Return the loss of each score, at least 0: see `average_drop`."""
         lost = np.where(np.isfinite(self.after), np.maximum(self.before - self.after, 0), np.nan)
-        if convention == "absolute":
+        if convention == "pytorch-grad-cam":
             return lost
-        if convention != "relative":
-            raise ArgumentError(f"A convention is 'relative' or 'absolute'; got {convention!r}.")
+        if convention is not None:
+            raise ArgumentError(f"A convention is None or 'pytorch-grad-cam'; got {convention!r}.")
         return np.where(self.before > 0, lost / np.where(self.before > 0, self.before, 1), np.nan).astype(np.float32)
 
     def increase(self) -> np.ndarray:
-        """Return 1 where the score rose, else 0: see `average_increase`."""
+        """Return 1 if the score rises, else 0: see `average_increase`."""
         return np.where(np.isfinite(self.after), self.after > self.before, np.nan).astype(np.float32)
 
     def gain(self) -> np.ndarray:
-        """Return how much of what was missing to 1 was won, 0 where nothing was: see `average_gain`."""
-        won, room = np.maximum(self.after - self.before, 0), 1 - self.before
-        return np.where(room > 0, won / np.where(room > 0, room, 1), won).astype(np.float32)
+        """Return the gain as a share of the largest possible gain, at least 0: see `average_gain`."""
+        gain, room = np.maximum(self.after - self.before, 0), 1 - self.before
+        return np.where(room > 0, gain / np.where(room > 0, room, 1), gain).astype(np.float32)
 
 
 @pytree
@@ -75,30 +86,39 @@ def confidence(
     reduce: Reduction = "sum",
     **run: Unpack[RunOptions],
 ) -> Confidence:
-    """Return the scores before and after each image was multiplied by its map, from which drop, increase and gain follow.
+    """Return the scores before and after each image is multiplied by its map; drop, increase and gain follow from them.
 
-    The image that is seen is baseline + (image - baseline) x map; over the mean colour that is the product of pytorch-grad-cam,
-    of normalised images.
+    The multiplied image is baseline + (image - baseline) x map. With the mean color as baseline it is the product of
+    normalized image and map, as in pytorch-grad-cam.
 
     Args:
         model, images, maps, target, score: see `deletion`.
-        baseline: what is seen where the map is 0.
-        normalize: of each map, `"min_max"` or `"max_abs"` (negative values are then cut off); None for maps in [0, 1] already.
-        reduce: of maps with colours; Xplique's masks are of absolute values, `"sum_abs"`.
-        **run: see `jaxviz.engine.RunOptions`.
+        baseline: the image where the map is 0, see `attribute`.
+        normalize: how each map is normalized, `"min_max"` or `"max_abs"` (negative values then become 0); None for maps in
+            [0, 1].
+        reduce: how maps with color channels are reduced; Xplique uses absolute values, `"sum_abs"`.
+        **run: see `jaxviz.RunOptions`.
+
+    Returns:
+        `Confidence`.
+
+    Raises:
+        ArgumentError: arguments that do not fit each other, or maps outside [0, 1] with `normalize=None`.
+
+    >>> maps = jv.attribute(model, images, "grad_cam")
+    >>> jv.metrics.confidence(model, images, maps).drop().shape == (len(images),)
+    True
     """
-    asked = as_question(model, images, maps, target, score)
-    masks = asked.pixels(reduce)
+    question = as_question(model, images, maps, target, score)
+    masks = question.pixels(reduce)
     if normalize is not None:
-        flat = dataclasses.replace(asked.maps, maps=asked.shaped(masks), spatial=True).normalize(normalize)
+        flat = dataclasses.replace(question.maps, maps=question.shaped(masks), spatial=True).normalize(normalize)
         masks = flat.maps if flat.many else flat.maps[:, None]
     elif masks.min() < 0 or masks.max() > 1:
-        raise ArgumentError(
-            f"Expected maps in [0, 1] where nothing normalizes them; got {masks.min():.3g} to {masks.max():.3g}."
-        )
-    items = asked.items(masks=np.clip(masks, 0, 1), baseline=as_baselines(model, baseline, asked.images))
-    found = engine.map_images(Multiply(model.bare(), asked.target), items, cost=1 + masks.shape[1], **run)
-    return Confidence(asked.shaped(found["before"]), asked.shaped(found["after"]))
+        raise ArgumentError(f"Expected maps in [0, 1] with normalize=None; got {masks.min():.3g} to {masks.max():.3g}.")
+    items = question.items(masks=np.clip(masks, 0, 1), baseline=as_baselines(model, baseline, question.images))
+    found = engine.map_images(Multiply(model.bare(), question.target), items, cost=1 + masks.shape[1], **run)
+    return Confidence(question.shaped(found["before"]), question.shaped(found["after"]))
 
 
 def average_drop(
@@ -107,37 +127,45 @@ def average_drop(
     maps: Maps,
     target: AsTarget = None,
     *,
-    convention: Literal["relative", "absolute"] = "relative",
-    **options: Any,
+    convention: DropConvention | None = None,
+    **options: Unpack[ConfidenceOptions],
 ) -> np.ndarray:
-    """Return max(0, before - after) / before of each image; less is better (Chattopadhay et al., 2018).
+    """Return max(0, before - after) / before of each image; lower is better (Chattopadhay et al., 2018).
 
-    The average drop of a data set is the mean; all three averages from one run: `confidence`.
+    The average drop of a data set is the mean. `confidence` gives drop, increase and gain from one run.
 
     Args:
         model, images, maps, target: see `deletion`.
-        convention: `"absolute"` does not divide, as pytorch-grad-cam.
+        convention: `"pytorch-grad-cam"` does not divide by the score before.
         **options: see `confidence`.
 
     Returns:
-        float32 (N,), or (N, K) for K targets, in [0, 1]. NaN where the score was not above 0, or the map is not finite.
+        float32 (N,), or (N, K) for K targets, in [0, 1]. NaN if the score before is not positive, or the map is not finite.
 
-    >>> average_drop(model, images, grad_cam(model, images)).mean()
-    0.21
+    Raises:
+        ArgumentError: as for `confidence`.
+
+    >>> maps = jv.attribute(model, images, "grad_cam")
+    >>> bool((jv.metrics.average_drop(model, images, maps) >= 0).all())
+    True
     """
     return confidence(model, images, maps, target, **options).drop(convention)
 
 
-def average_increase(model: Model, images: ArrayLike, maps: Maps, target: AsTarget = None, **options: Any) -> np.ndarray:
-    """Return 1 where the score rose under the map, else 0; more is better (Chattopadhay et al., 2018).
+def average_increase(
+    model: Model, images: ArrayLike, maps: Maps, target: AsTarget = None, **options: Unpack[ConfidenceOptions]
+) -> np.ndarray:
+    """Return 1 if the score rises when the image is multiplied by its map, else 0 (Chattopadhay et al., 2018).
 
-    Args and shape as for `average_drop`; the increase in confidence of a data set is the mean.
+    Higher is better. Args and shape as for `average_drop`; the increase in confidence of a data set is the mean.
     """
     return confidence(model, images, maps, target, **options).increase()
 
 
-def average_gain(model: Model, images: ArrayLike, maps: Maps, target: AsTarget = None, **options: Any) -> np.ndarray:
-    """Return max(0, after - before) / (1 - before) of each image, of probabilities; more is better (Zhang et al., 2024).
+def average_gain(
+    model: Model, images: ArrayLike, maps: Maps, target: AsTarget = None, **options: Unpack[ConfidenceOptions]
+) -> np.ndarray:
+    """Return max(0, after - before) / (1 - before) of each image's probabilities; higher is better (Zhang et al., 2024).
 
     Args and shape as for `average_drop`.
     """

@@ -1,4 +1,4 @@
-"""Pointing game, energy inside a mask and rank accuracy: does a map look where the object is?"""
+"""Pointing game, localization and rank accuracy: whether a map is high inside the mask of an object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ties = Literal["mean", "any"]
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Whether the highest pixel of a map is on or near a mask: a program of the engine."""
+    """Program: whether the highest pixel of a map is in or near a mask."""
 
     tolerance: Array
     ties: Ties = dataclasses.field(metadata=dict(static=True))
@@ -31,7 +31,7 @@ class Point:
     def __call__(self, items: dict[str, Any]) -> Array:
         maps, masks = items["maps"], items["masks"]  # (n, K, H, W)
         highest = maps == maps.max((2, 3), keepdims=True)
-        near = jax.lax.map(lambda one: jax.vmap(squared_distance)(one), masks) <= self.tolerance**2
+        near = jax.lax.map(jax.vmap(squared_distance), masks) <= self.tolerance**2
         hit = highest & near
         share = hit.sum((2, 3)) / highest.sum((2, 3)) if self.ties == "mean" else hit.any((2, 3)).astype(jnp.float32)
         return jnp.where(jnp.isfinite(maps).all((2, 3)) & masks.any((2, 3)), share, jnp.nan)
@@ -40,7 +40,7 @@ class Point:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Inside:
-    """The share of a map's positive part, and of its highest pixels, that is in a mask: a program of the engine."""
+    """Program: the share of a map's positive part, and of its highest pixels, inside a mask."""
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Array]:
         maps, masks = items["maps"], items["masks"]
@@ -52,14 +52,14 @@ class Inside:
         ordered = jnp.sort(maps.reshape(*maps.shape[:2], -1), axis=-1, descending=True)
         limit = jnp.take_along_axis(ordered, jnp.maximum(count - 1, 0)[..., None], axis=-1)[..., None]
         above, equal = maps > limit, maps == limit
-        # Of the pixels that tie for the last places, as many as are left, each equally likely.
-        left = (count - above.sum((2, 3))) * (equal & masks).sum((2, 3)) / equal.sum((2, 3))
-        rank = ((above & masks).sum((2, 3)) + left) / count
+        # Pixels that tie for the last places count by chance.
+        by_chance = (count - above.sum((2, 3))) * (equal & masks).sum((2, 3)) / equal.sum((2, 3))
+        rank = ((above & masks).sum((2, 3)) + by_chance) / count
         return {name: jnp.where(defined, value, jnp.nan) for name, value in (("energy", energy), ("rank", rank))}
 
 
 def squared_distance(mask: Array) -> Array:
-    """Return each pixel's squared Euclidean distance to the nearest pixel of a mask (H, W); infinite where that is empty."""
+    """Return each pixel's squared Euclidean distance to the nearest pixel of a mask (H, W); infinite for an empty mask."""
     far = jnp.inf
     rows, columns = (jnp.arange(n, dtype=jnp.float32) for n in mask.shape)
     across = jnp.where(mask[:, None, :], (columns[:, None] - columns[None, :])[None] ** 2, far).min(-1)  # in its row
@@ -75,25 +75,25 @@ def pointing_game(
     reduce: Reduction = "sum",
     **run: Unpack[RunOptions],
 ) -> np.ndarray:
-    """Return whether the highest pixel of each map lies in the object's mask, 1 or 0 (Zhang et al., 2016).
+    """Return 1 if the highest pixel of a map lies in the object's mask, else 0 (Zhang et al., 2016).
 
     Args:
-        maps: an `Attribution`, or an array (N, h, w) or (N, h, w, C). Smaller maps are enlarged to the masks.
-        masks: bool (N, H, W), or (N, K, H, W) where each of K targets has its own.
-        tolerance: how many pixels from the mask still count, Euclidean; the paper takes 15 on images of about 224.
-        ties: of several highest pixels, `"mean"` gives the share that hits: a constant map hits as often as chance. `"any"` is
-            Quantus's: one is enough.
-        reduce: of maps with colours, `"sum"`, `"max_abs"` or `"sum_abs"`.
-        **run: see `jaxviz.engine.RunOptions`.
+        maps: an `Attribution`, or an array (N, h, w) or (N, h, w, C). Smaller maps are resized to the masks.
+        masks: bool (N, H, W), or (N, K, H, W) if each of K targets has its own mask.
+        tolerance: Euclidean distance from the mask, in pixels, that still counts as a hit; 15 in the paper, for images of
+            about 224 pixels.
+        ties: with several highest pixels, `"mean"` gives the share of them that hit, so a constant map hits by chance;
+            `"any"`, as in Quantus, gives 1 if any of them hits.
+        reduce: how maps with color channels are reduced, `"sum"`, `"max_abs"` or `"sum_abs"`.
+        **run: see `jaxviz.RunOptions`.
 
     Returns:
-        float32 (N,), or (N, K), from 0 to 1. NaN where the mask is empty (no hit: there is nothing to point at) or the map not
-        finite; take `np.nanmean`.
+        float32 (N,), or (N, K), in [0, 1]. NaN if the mask is empty or the map is not finite; `np.nanmean` skips these.
 
     Raises:
         ArgumentError: shapes that do not fit each other.
 
-    >>> pointing_game(np.eye(4)[None], np.ones((1, 4, 4), bool))
+    >>> jv.metrics.pointing_game(np.eye(4)[None], np.ones((1, 4, 4), bool))
     array([1.], dtype=float32)
     """
     if ties not in ("mean", "any"):
@@ -102,37 +102,36 @@ def pointing_game(
     return shaped(engine.map_images(Point(leaf(tolerance, "tolerance", low=0.0), ties), items, **run), many)
 
 
-def localisation(maps: Maps, masks: ArrayLike, *, reduce: Reduction = "sum", **run: Unpack[RunOptions]) -> np.ndarray:
-    """Return which share of a map's positive part lies in the object's mask, from 0 to 1.
+def localization(maps: Maps, masks: ArrayLike, *, reduce: Reduction = "sum", **run: Unpack[RunOptions]) -> np.ndarray:
+    """Return the share of a map's positive part inside the object's mask, in [0, 1].
 
-    Also known as relevance mass, or the energy-based pointing game.
+    Also known as relevance mass accuracy, or the energy-based pointing game.
 
-    Args and shape as for `pointing_game`. NaN where the mask is empty, the map not finite or nowhere positive.
+    Args and shape as for `pointing_game`. NaN if the mask is empty, or the map is not finite or nowhere positive.
     """
     items, many = _with_masks(maps, masks, reduce)
     return shaped(engine.map_images(Inside(), items, **run)["energy"], many)
 
 
 def rank_accuracy(maps: Maps, masks: ArrayLike, *, reduce: Reduction = "sum", **run: Unpack[RunOptions]) -> np.ndarray:
-    """Return which share of the M highest pixels lies in the object's mask of M pixels, from 0 to 1 (Arras et al., 2022).
+    """Return the share of the M highest pixels inside the object's mask of M pixels, in [0, 1] (Arras et al., 2022).
 
-    Where pixels tie for the last places, the expected value. Args and shape as for `pointing_game`; NaN where the mask is empty
-    or the map not finite.
+    Ties give the expected value. Args and shape as for `pointing_game`; NaN if the mask is empty or the map is not finite.
     """
     items, many = _with_masks(maps, masks, reduce)
     return shaped(engine.map_images(Inside(), items, **run)["rank"], many)
 
 
 def _with_masks(maps: Maps, masks: ArrayLike, reduce: Reduction) -> tuple[dict[str, np.ndarray], bool]:
-    made, given = as_attribution(maps), np.asarray(masks)
-    if not (given.dtype == bool or np.isin(given, (0, 1)).all()):
-        raise ArgumentError(f"Expected masks of True and False, or 1 and 0; got {given.dtype} with other values.")
-    lead = made.scores.shape
-    if given.ndim == 3 and made.many:
-        given = np.broadcast_to(given[:, None], (len(given), lead[1], *given.shape[1:]))
-    if given.ndim != len(lead) + 2 or given.shape[: len(lead)] != lead:
-        wanted = f"({len(made)}, H, W)" + (f" or ({lead[0]}, {lead[1]}, H, W)" if made.many else "")
-        raise ArgumentError(f"Expected masks {wanted}, one for each map; got {given.shape}.")
-    size = (given.shape[-2], given.shape[-1])
-    flat = given.astype(bool).reshape(len(made), -1, *size)
-    return {"maps": pixel_maps(made, reduce, size), "masks": flat}, made.many
+    attribution, array = as_attribution(maps), np.asarray(masks)
+    if not (array.dtype == bool or np.isin(array, (0, 1)).all()):
+        raise ArgumentError(f"Expected masks of True and False, or 1 and 0; got {array.dtype} with other values.")
+    lead = attribution.scores.shape
+    if array.ndim == 3 and attribution.many:
+        array = np.broadcast_to(array[:, None], (len(array), lead[1], *array.shape[1:]))
+    if array.ndim != len(lead) + 2 or array.shape[: len(lead)] != lead:
+        expected = f"({len(attribution)}, H, W)" + (f" or ({lead[0]}, {lead[1]}, H, W)" if attribution.many else "")
+        raise ArgumentError(f"Expected masks {expected}, one for each map; got {array.shape}.")
+    size = (array.shape[-2], array.shape[-1])
+    flat = array.astype(bool).reshape(len(attribution), -1, *size)
+    return {"maps": pixel_maps(attribution, reduce, size), "masks": flat}, attribution.many

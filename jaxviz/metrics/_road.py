@@ -1,4 +1,4 @@
-"""ROAD: remove pixels in the order of a map and fill them in from what is left, so that the hole itself tells nothing."""
+"""ROAD: the score as pixels are removed in the order of a map and imputed from the rest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array, ArrayLike
+from jaxviz.attribution._sampling import as_ids, as_seed, draw_keys, repeated
 from jaxviz.attribution._target import AsTarget, Score, Target, target_values
 from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
-from jaxviz.metrics._arguments import Maps, as_ids, as_question, keys_of, repeated, scores_of_each
-from jaxviz.metrics._curves import ranks, says_something
+from jaxviz.metrics._arguments import Maps, as_question, scores_of_each
+from jaxviz.metrics._curves import has_order, ranks
 from jaxviz.metrics._inpaint import impute
 from jaxviz.models import Model
 
@@ -27,13 +28,13 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Road:
-    """By how much the score changes as pixels are removed, of N images (and K targets), F shares of the pixels each.
+    """Change of the score as F shares of the pixels are removed, for N images (and K targets).
 
     Attributes:
-        most: float32 (N, F) or (N, K, F), score less that of the whole image, the most relevant pixels removed: negative for a
-            map that is right.
-        least: the same, the least relevant pixels removed.
-        fractions: float32 (F,), the shares of the pixels that were removed.
+        most: float32 (N, F) or (N, K, F), the score minus the score of the whole image, with the most relevant pixels removed:
+            negative for a good map.
+        least: the same with the least relevant pixels removed.
+        fractions: float32 (F,), the removed shares of the pixels.
     """
 
     most: np.ndarray
@@ -42,24 +43,24 @@ class Road:
 
     @property
     def most_first(self) -> np.ndarray:
-        """The mean change over the shares with the most relevant removed, float32 (N,) or (N, K): less is better."""
+        """Mean of `most` over the shares, float32 (N,) or (N, K): lower is better."""
         return self.most.mean(-1)
 
     @property
     def least_first(self) -> np.ndarray:
-        """The mean change over the shares with the least relevant removed, float32 (N,) or (N, K): more is better."""
+        """Mean of `least` over the shares, float32 (N,) or (N, K): higher is better."""
         return self.least.mean(-1)
 
     @property
     def value(self) -> np.ndarray:
-        """Both combined, (least first - most first) / 2, float32 (N,) or (N, K): more is better."""
+        """(least_first - most_first) / 2, float32 (N,) or (N, K): higher is better."""
         return (self.least_first - self.most_first) / 2
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Remove:
-    """The scores of images with a share of the pixels filled in: a `Reduction` over shares, once from either end."""
+    """`Reduction` over shares: the scores of images with a share of the pixels imputed, for both orders."""
 
     model: Model
     target: Target
@@ -78,7 +79,7 @@ class Remove:
         if self.by_percentile:
             maps = jnp.where(least == 1, 1 - items["maps"], items["maps"])  # (s, n, K, H, W)
             flat = maps.reshape(len(numbers), n, k, -1)
-            limit = jax.vmap(lambda one, q: jnp.quantile(one, q, axis=-1, keepdims=True))(flat, 1 - share.reshape(-1))
+            limit = jax.vmap(lambda values, q: jnp.quantile(values, q, axis=-1, keepdims=True))(flat, 1 - share.reshape(-1))
             keep = maps < limit[..., None]
         else:
             count = jnp.clip(jnp.round(share * (h * w)), 0, h * w - 1)
@@ -86,7 +87,7 @@ class Remove:
             keep = place >= count
         shape = (len(numbers), n, k, h, w, images.shape[-1])
         filled = impute(jnp.broadcast_to(images[:, None], shape).reshape(-1, *shape[3:]), keep.reshape(-1, h, w)).reshape(shape)
-        keys = keys_of(self.seed, items["ids"], numbers).reshape(-1)
+        keys = draw_keys(self.seed, items["ids"], numbers).reshape(-1)
         draws = jax.vmap(lambda key: jax.random.normal(key, (h * w * shape[-1],)))(keys)
         noise = draws.reshape(len(numbers), n, 1, h, w, -1) * self.noise
         filled = (filled + jnp.where(keep[..., None], 0, noise)).reshape(-1, k, *shape[3:])
@@ -97,7 +98,7 @@ class Remove:
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Array]:
         changes = sums - fixed["scores"][..., None]
         if not self.by_percentile:
-            changes = jnp.where(says_something(items["maps"])[..., None], changes, jnp.nan)
+            changes = jnp.where(has_order(items["maps"])[..., None], changes, jnp.nan)
         return {"most": changes[..., 0::2], "least": changes[..., 1::2]}
 
 
@@ -111,49 +112,50 @@ def road(
     score: Score = "probability",
     noise: float = 0.01,
     seed: int = 0,
-    ids: ArrayLike | None = None,
+    ids: ArrayLike | Sequence[int] | None = None,
     reduce: Reduction = "sum",
-    convention: Literal["rank", "pgc"] = "rank",
+    convention: Literal["pytorch-grad-cam"] | None = None,
     **run: Unpack[RunOptions],
 ) -> Road:
-    """Return how the score changes as pixels are removed and linearly filled in with noise (ROAD, Rong et al., 2022).
+    """Return how the score changes as pixels are removed and imputed with noise (ROAD, Rong et al., 2022).
 
     Args:
         model, images, maps, target, score, reduce: see `deletion`.
-        fractions: the shares of the pixels that are removed, each above 0 and below 1.
-        noise: standard deviation, in [0, 1] units, of what is added to pixels that were filled in.
-        seed: of the noise.
-        ids: int (N,), images with the same id get the same noise; all do unless given.
-        convention: `"rank"` removes exactly the share asked for, ties in row-major order. `"pgc"` does as pytorch-grad-cam: it
-            keeps what is strictly below a percentile of the map, so that of a map with ties more, or everything, goes; and its
-            noise is in units of normalised images. Maps must then be in [0, 1].
-        **run: see `jaxviz.engine.RunOptions`.
+        fractions: the shares of the pixels to remove, each above 0 and below 1.
+        noise: standard deviation of the noise on imputed pixels, in units of the image in [0, 1].
+        seed: seed of the noise.
+        ids: int (N,); images with the same id get the same noise. All images do by default.
+        convention: None removes exactly the given share, ties in row-major order. `"pytorch-grad-cam"` keeps pixels strictly
+            below a percentile of the map, so that more pixels, or all of them, go if a map has ties; its noise is in units of
+            normalized images. Maps must then be in [0, 1].
+        **run: see `jaxviz.RunOptions`.
 
     Returns:
-        `Road`; NaN where a map is constant or not finite.
+        `Road`; NaN if a map is constant or not finite.
 
     Raises:
         ArgumentError: arguments that do not fit each other.
 
-    >>> road(model, images, grad_cam(model, images)).value.shape
-    (8,)
+    >>> maps = jv.attribute(model, images, "grad_cam")
+    >>> jv.metrics.road(model, images, maps, fractions=(0.2, 0.5)).value.shape == (len(images),)
+    True
     """
-    if convention not in ("rank", "pgc"):
-        raise ArgumentError(f"A convention is 'rank' or 'pgc'; got {convention!r}.")
+    if convention not in (None, "pytorch-grad-cam"):
+        raise ArgumentError(f"A convention is None or 'pytorch-grad-cam'; got {convention!r}.")
     shares = np.asarray(fractions, np.float32)
     if shares.ndim != 1 or not shares.size or not ((shares > 0) & (shares < 1)).all():
-        raise ArgumentError(f"Expected shares of the pixels above 0 and below 1; got {fractions!r}.")
-    asked = as_question(model, images, maps, target, score)
-    pixels = asked.pixels(reduce)
-    size = leaf(noise, "noise", low=0.0) * (model.std if convention == "pgc" else jnp.ones_like(model.std))
+        raise ArgumentError(f"Expected fractions above 0 and below 1; got {fractions!r}.")
+    question = as_question(model, images, maps, target, score)
+    pixels = question.pixels(reduce)
+    size = leaf(noise, "noise", low=0.0) * (model.std if convention is not None else jnp.ones_like(model.std))
     program = Remove(
         model.bare(),
-        asked.target,
+        question.target,
         jnp.asarray(shares),
         size,
-        leaf(seed, "seed", dtype=np.int32),
-        convention == "pgc",
+        as_seed(seed),
+        convention is not None,
     )
-    items = asked.items(maps=pixels, ids=as_ids(ids, len(pixels)))
+    items = question.items(maps=pixels, ids=as_ids(ids, len(pixels)))
     found = engine.reduce_images(program, items, 2 * len(shares), cost=pixels.shape[1], **run)
-    return Road(asked.shaped(found["most"]), asked.shaped(found["least"]), shares)
+    return Road(question.shaped(found["most"]), question.shaped(found["least"]), shares)

@@ -1,9 +1,9 @@
-"""Maximum sensitivity: how much a map can change when the image hardly does."""
+"""Maximum sensitivity: the largest change of a map under small changes of the image."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, Unpack
 
@@ -16,13 +16,14 @@ from jaxviz._pytree import leaf
 from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribute import METHODS
 from jaxviz.attribution._attribution import Attribution
+from jaxviz.attribution._sampling import as_count, as_ids, as_seed, draw_keys
 from jaxviz.attribution._target import AsTarget
 from jaxviz.engine import RunOptions
-from jaxviz.metrics._arguments import as_ids, as_user_target, keys_of, settled
+from jaxviz.metrics._arguments import as_user_target, resolve_target
 from jaxviz.models import Model
 
 Method: TypeAlias = str | Callable[..., Attribution]
-IN_FLIGHT = 2**28  # values of perturbed images held at a time
+IN_FLIGHT = 2**28  # the most values of perturbed images in memory
 
 
 def as_method(method: Method, options: Mapping[str, Any] | None) -> Callable[..., Attribution]:
@@ -53,27 +54,27 @@ def max_sensitivity(
     radius: float = 0.02,
     samples: int = 10,
     seed: int = 0,
-    ids: ArrayLike | None = None,
+    ids: ArrayLike | Sequence[int] | None = None,
     options: Mapping[str, Any] | None = None,
     **run: Unpack[RunOptions],
 ) -> np.ndarray:
-    """Return max_k ||map(x_k) - map(x)|| / ||map(x)|| over images x_k near x (Yeh et al., 2019): less is better.
+    """Return max_k ||map(x_k) - map(x)|| / ||map(x)|| over images x_k near x; lower is better (Yeh et al., 2019).
 
-    Captum's `sensitivity_max`. The x_k are uniform within `radius` of x in every value, cut to [0, 1]; what is explained stays
-    what it was for x. A map of norm 0 counts as of norm 1.
+    Equals Captum's `sensitivity_max`. The x_k are uniform within `radius` of x in every value, clipped to [0, 1]. The target of
+    x_k is that of x. A map of norm 0 counts as a map of norm 1.
 
     Args:
         model: the network.
         images: float32 (N, H, W, C) in [0, 1].
-        method: a name of `METHODS`, or a function `(model, images, target) -> Attribution`, such as one of
+        method: a name of `jaxviz.attribution.METHODS`, or a function `(model, images, target) -> Attribution`, such as one of
             `jaxviz.attribution`.
-        target: what is explained, see `attribute`.
-        radius: in [0, 1] units (Captum's is of normalised images).
-        samples: how many x_k.
-        seed: of the x_k.
-        ids: int (N,), images with the same id get the same draws; all do unless given.
-        options: of the method.
-        **run: see `jaxviz.engine.RunOptions`; passed to the method.
+        target: see `attribute`.
+        radius: in units of the image in [0, 1]; Captum's is in units of normalized images.
+        samples: number of x_k.
+        seed: seed of the x_k.
+        ids: int (N,); images with the same id get the same draws. All images do by default.
+        options: options of the method.
+        **run: see `jaxviz.RunOptions`; passed to the method.
 
     Returns:
         float32 (N,), or (N, K) for K targets.
@@ -81,33 +82,32 @@ def max_sensitivity(
     Raises:
         ArgumentError: arguments that do not fit each other.
 
-    >>> max_sensitivity(model, images, "smoothgrad", options={"samples": 8}).shape
-    (8,)
+    >>> jv.metrics.max_sensitivity(model, images, "saliency", samples=2).shape == (len(images),)
+    True
     """
     explain = as_method(method, options)
     x = model.check_images(images)
-    if samples < 1:
-        raise ArgumentError(f"Expected at least 1 sample; got {samples}.")
-    amount, start = leaf(radius, "radius", low=0.0), leaf(seed, "seed", dtype=np.int32)
-    made, index = settled(model, target, x, run)
-    given, count = as_ids(ids, len(x)), len(x)
-    original = explain(model, x, as_user_target(target, made, index), **run).maps
+    samples = as_count(samples, "samples")
+    amount, start = leaf(radius, "radius", low=0.0), as_seed(seed)
+    resolved, index = resolve_target(model, target, x, run)
+    image_ids, count = as_ids(ids, len(x)), len(x)
+    original = explain(model, x, as_user_target(target, resolved, index), **run).maps
     together = max(1, min(count, IN_FLIGHT // (samples * int(np.prod(x.shape[1:])))))
-    found = []
+    changes: list[np.ndarray] = []
     for first in range(0, count, together):
-        rows = np.minimum(np.arange(first, first + together), count - 1)  # all groups are of one size: one program
-        near = nearby(x[rows], given[rows], amount, start, samples)
+        rows = np.minimum(np.arange(first, first + together), count - 1)  # groups of one size: one program
+        near = nearby(x[rows], image_ids[rows], amount, start, samples)
         classes = None if index is None else np.repeat(index[rows], samples, 0)
-        maps = explain(model, near, as_user_target(target, made, classes), **run).maps
-        found.append(np.asarray(_largest_change(original[rows], maps, samples, made.many)))
-    values = np.concatenate(found)[:count]
-    return values if made.many else values[:, 0]
+        maps = explain(model, near, as_user_target(target, resolved, classes), **run).maps
+        changes.append(np.asarray(_largest_change(original[rows], maps, samples, resolved.many)))
+    values = np.concatenate(changes)[:count]
+    return values if resolved.many else values[:, 0]
 
 
 @partial(jax.jit, static_argnums=4)
 def nearby(images: Array, ids: ArrayLike, radius: Array, seed: Array, samples: int) -> Array:
-    """Return `samples` images near each of n images, (n samples, H, W, C), those of one image in a row."""
-    keys = keys_of(seed, jnp.asarray(ids), jnp.arange(samples)).T.reshape(-1)
+    """Return `samples` images near each of n images, (n * samples, H, W, C), those of one image in a row."""
+    keys = draw_keys(seed, jnp.asarray(ids), jnp.arange(samples)).T.reshape(-1)
     size = int(np.prod(images.shape[1:]))
     draws = jax.vmap(lambda key: jax.random.uniform(key, (size,), minval=-1.0, maxval=1.0))(keys)
     moved = jnp.repeat(images, samples, 0) + radius * draws.reshape(-1, *images.shape[1:])

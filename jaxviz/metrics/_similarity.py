@@ -1,4 +1,4 @@
-"""How alike two maps are: Spearman's rank correlation and structural similarity."""
+"""Similarity of two maps: Spearman's rank correlation and structural similarity (SSIM)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jaxviz._types import Array
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Similarity:
-    """Spearman's correlation and SSIM of pairs of maps: a program of the engine."""
+    """Program: Spearman's correlation and SSIM of pairs of maps (n, K, H, W)."""
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Array]:
-        one, other = items["one"], items["other"]  # (n, K, H, W)
+        one, other = items["one"], items["other"]
         flat = one.shape[0] * one.shape[1]
         pair = one.reshape(flat, *one.shape[2:]), other.reshape(flat, *one.shape[2:])
         found = {"spearman": jax.vmap(spearman)(*pair), "ssim": jax.vmap(ssim)(*pair)}
@@ -28,23 +28,23 @@ class Similarity:
 
 
 def spearman(one: Array, other: Array) -> Array:
-    """Return the rank correlation of all values of two arrays, ties sharing their mean rank. NaN if one is constant."""
-    a, b = _centred_ranks(one.reshape(-1)), _centred_ranks(other.reshape(-1))
+    """Return the rank correlation of two arrays; ties share their mean rank. NaN if an array is constant."""
+    a, b = _centered_ranks(one.reshape(-1)), _centered_ranks(other.reshape(-1))
     size = jnp.sqrt((a * a).sum() * (b * b).sum())
     return jnp.where(size > 0, (a * b).sum() / jnp.where(size > 0, size, 1), jnp.nan)
 
 
-def _centred_ranks(values: Array) -> Array:
-    """Return ranks less their mean, as shares of the number of values."""
+def _centered_ranks(values: Array) -> Array:
+    """Return ranks minus their mean, divided by the number of values."""
     ordered, count = jnp.sort(values), len(values)
     below, up_to = (jnp.searchsorted(ordered, values, side=side, method="sort") for side in ("left", "right"))
     return (below + up_to - count).astype(jnp.float32) / (2 * count)
 
 
 def ssim(one: Array, other: Array) -> Array:
-    """Return the structural similarity of two maps (H, W), each scaled to [0, 1] by its largest value (Wang et al., 2004).
+    """Return the structural similarity of two maps (H, W), each divided by its largest value (Wang et al., 2004).
 
-    The mean over all pixels, with a Gaussian window of 1.5 pixels that is renormalised at the border. NaN if one is 0.
+    It is the mean over all pixels, with a Gaussian window of 1.5 pixels that is renormalized at the border. NaN if a map is 0.
     """
     high = one.max(), other.max()
     x, y = (m / jnp.where(top > 0, top, jnp.nan) for m, top in zip((one, other), high, strict=True))

@@ -1,4 +1,4 @@
-"""Sparseness and complexity: does a map mark few pixels, or a little of everything?"""
+"""Sparseness and complexity: whether a map is concentrated on few pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxviz.metrics._arguments import Maps, as_attribution, pixel_maps, shaped
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Concentration:
-    """Gini index and entropy of the absolute values of maps: a program of the engine."""
+    """Program: Gini index and entropy of the absolute values of maps (n, K, H, W)."""
 
     def __call__(self, maps: Array) -> dict[str, Array]:
         values = jnp.sort(jnp.abs(maps.reshape(*maps.shape[:2], -1)), axis=-1)
@@ -39,29 +39,36 @@ class Concentration:
 def sparseness(maps: Maps, *, reduce: Reduction = "sum_abs", **run: Unpack[RunOptions]) -> np.ndarray:
     """Return the Gini index of each map's absolute values (Chalasani et al., 2020).
 
-    From 0, all pixels alike, to almost 1, one pixel alone. With d values in ascending order, sum over k of (2k - d - 1) v_k /
-    (d sum v).
+    It is 0 if all pixels are equal, and almost 1 if one pixel has everything. With d values in ascending order it is
+    sum_k (2k - d - 1) v_k / (d sum_k v_k).
 
     Args:
         maps: an `Attribution`, or an array (N, h, w) or (N, h, w, C).
-        reduce: of maps with colours, `"sum_abs"`, `"max_abs"` or `"sum"`.
-        **run: see `jaxviz.engine.RunOptions`.
+        reduce: how maps with color channels are reduced, `"sum_abs"`, `"max_abs"` or `"sum"`.
+        **run: see `jaxviz.RunOptions`.
 
     Returns:
-        float32 (N,), or (N, K) of an `Attribution` with K targets. NaN where a map is 0 everywhere or not finite.
+        float32 (N,), or (N, K) for an `Attribution` with K targets. NaN if a map is 0 everywhere or not finite.
+
+    Raises:
+        ArgumentError: an array of another shape.
+
+    >>> jv.metrics.sparseness(np.ones((1, 4, 4), np.float32))
+    array([0.], dtype=float32)
     """
     return _concentration(maps, reduce, run)["gini"]
 
 
 def complexity(maps: Maps, *, reduce: Reduction = "sum_abs", **run: Unpack[RunOptions]) -> np.ndarray:
-    """Return the entropy, in nats, of each map's absolute values as shares of their sum (Bhatt et al., 2020): less is simpler.
+    """Return the entropy, in nats, of each map's absolute values as shares of their sum; lower is simpler (Bhatt et al., 2020).
 
-    From 0, one pixel alone, to the logarithm of the number of pixels. Args, shape and NaN as for `sparseness`.
+    It is 0 if one pixel has everything, and the logarithm of the number of pixels if all are equal. Args, shape and NaN as for
+    `sparseness`.
     """
     return _concentration(maps, reduce, run)["entropy"]
 
 
 def _concentration(maps: Maps, reduce: Reduction, run: RunOptions) -> dict[str, np.ndarray]:
-    made = as_attribution(maps)
-    found = engine.map_images(Concentration(), pixel_maps(made, reduce), **run)
-    return {name: shaped(value, made.many) for name, value in found.items()}
+    attribution = as_attribution(maps)
+    values: dict[str, np.ndarray] = engine.map_images(Concentration(), pixel_maps(attribution, reduce), **run)
+    return {name: shaped(value, attribution.many) for name, value in values.items()}

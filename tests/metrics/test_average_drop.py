@@ -26,7 +26,7 @@ def test_drop_and_increase_are_pgcs(name: str) -> None:
     maps /= maps.max((1, 2), keepdims=True)
     targets = [lambda out, c=c: out.softmax(-1)[c] for c in classes]
     options = {"normalize": None, "score": "probability"}
-    drop = metrics.average_drop(model, x, maps, classes, convention="absolute", **options)
+    drop = metrics.average_drop(model, x, maps, classes, convention="pytorch-grad-cam", **options)
     assert_close(drop, DropInConfidence()(normalised(x), maps, targets, module), "drop")
     rose = metrics.average_increase(model, x, maps, classes, **options)
     np.testing.assert_array_equal(rose, IncreaseInConfidence()(normalised(x), maps, targets, module))
@@ -37,10 +37,10 @@ def test_definitions_by_hand() -> None:
     before, after = np.array([0.5, 0.8, 0.0, 1.0]), np.array([0.25, 0.9, 0.1, 0.5])
     found = metrics.Confidence(before, after)
     np.testing.assert_allclose(found.drop(), [0.5, 0, np.nan, 0.5])
-    np.testing.assert_allclose(found.drop("absolute"), [0.25, 0, 0, 0.5])
+    np.testing.assert_allclose(found.drop("pytorch-grad-cam"), [0.25, 0, 0, 0.5])
     np.testing.assert_allclose(found.increase(), [0, 1, 1, 0])
     np.testing.assert_allclose(found.gain(), [0, 0.5, 0.1, 0], rtol=1e-6)
-    with pytest.raises(jv.ArgumentError, match="'relative' or 'absolute'"):
+    with pytest.raises(jv.ArgumentError, match="None or 'pytorch-grad-cam'"):
         found.drop("pgc")  # type: ignore[arg-type]
 
 

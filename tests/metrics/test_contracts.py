@@ -32,7 +32,7 @@ OF_MAPS = {
     "sparseness": metrics.sparseness,
     "complexity": metrics.complexity,
     "pointing_game": lambda maps, **run: metrics.pointing_game(maps, np.ones((len(maps), 16, 16), bool), **run),
-    "localisation": lambda maps, **run: metrics.localisation(maps, np.eye(16, dtype=bool)[None].repeat(len(maps), 0), **run),
+    "localization": lambda maps, **run: metrics.localization(maps, np.eye(16, dtype=bool)[None].repeat(len(maps), 0), **run),
     "rank_accuracy": lambda maps, **run: metrics.rank_accuracy(maps, np.eye(16, dtype=bool)[None].repeat(len(maps), 0), **run),
 }
 

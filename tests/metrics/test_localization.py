@@ -1,4 +1,4 @@
-"""Pointing game, localisation, rank accuracy, sparseness and complexity against NumPy and SciPy."""
+"""Pointing game, localization, rank accuracy, sparseness and complexity against NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def test_ties_count_by_their_share() -> None:
 def test_empty_masks_and_broken_maps_are_undefined_and_no_hits() -> None:
     maps, masks = random_images(3, 6, 6), np.ones((3, 6, 6), bool)
     masks[0], maps[1, 0, 0] = False, np.inf
-    for metric in (metrics.pointing_game, metrics.localisation, metrics.rank_accuracy):
+    for metric in (metrics.pointing_game, metrics.localization, metrics.rank_accuracy):
         assert np.isnan(metric(maps, masks)).tolist() == [True, True, False]
     assert np.isnan(metrics.pointing_game(maps, masks, tolerance=100, ties="any")).tolist() == [True, True, False]
-    assert np.isnan(metrics.localisation(-maps, masks)[2])
+    assert np.isnan(metrics.localization(-maps, masks)[2])
 
 
-def test_localisation_and_rank_accuracy_by_hand() -> None:
+def test_localization_and_rank_accuracy_by_hand() -> None:
     maps = np.random.default_rng(0).normal(size=(4, 9, 11)).astype(np.float32)
     masks = np.stack([disc(9, 11, r, 5, 2.5) for r in (2, 3, 4, 5)])
     positive = np.maximum(maps, 0)
     expected = (positive * masks).sum((1, 2)) / positive.sum((1, 2))
-    np.testing.assert_allclose(metrics.localisation(maps, masks), expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics.localization(maps, masks), expected, rtol=1e-5)
     order = [np.argsort(-m.ravel())[: k.sum()] for m, k in zip(maps, masks, strict=True)]
     expected = [k.ravel()[top].mean() for top, k in zip(order, masks, strict=True)]
     np.testing.assert_allclose(metrics.rank_accuracy(maps, masks), expected, rtol=1e-6)
@@ -75,14 +75,14 @@ def test_masks_of_targets_and_sizes() -> None:
     one = np.stack([disc(32, 32, 8, 8, 6)] * 2)
     each = np.stack([one, one, one], 1)
     each[:, 1] = ~each[:, 1]
-    shared, own = metrics.localisation(maps, one), metrics.localisation(maps, each)
+    shared, own = metrics.localization(maps, one), metrics.localization(maps, each)
     assert shared.shape == own.shape == (2, 3)
     np.testing.assert_array_equal(shared[:, [0, 2]], own[:, [0, 2]])
     np.testing.assert_allclose(shared[:, 1] + own[:, 1], 1, rtol=1e-5)
     with pytest.raises(jv.ArgumentError, match=r"\(2, H, W\) or \(2, 3, H, W\)"):
-        metrics.localisation(maps, one[:1])
+        metrics.localization(maps, one[:1])
     with pytest.raises(jv.ArgumentError, match="True and False"):
-        metrics.localisation(maps, one * 255)
+        metrics.localization(maps, one * 255)
     with pytest.raises(jv.ArgumentError, match="'mean' or 'any'"):
         metrics.pointing_game(maps, one, ties="first")  # type: ignore[arg-type]
 

@@ -112,18 +112,18 @@ def constant(model, images, target=None, **run) -> Attribution:
 
 def test_a_method_that_ignores_the_network_is_found_out() -> None:
     model, x = tiny_model(), random_images(3, 16, 16, 3)
-    found = metrics.model_randomisation(model, x, constant)
+    found = metrics.model_randomization(model, x, constant)
     np.testing.assert_allclose(found.spearman, 1, atol=1e-6)
     np.testing.assert_allclose(found.ssim, 1, atol=1e-5)
     assert found.method == "constant" and found.layers == ("fc", "conv2", "conv1")
-    honest = metrics.model_randomisation(model, x, "saliency")
+    honest = metrics.model_randomization(model, x, "saliency")
     assert honest.spearman.shape == honest.ssim.shape == (3, 3) and (np.abs(honest.spearman[:, -1]) < 0.7).all()
 
 
 def test_spearman_of_maps_by_hand() -> None:
     stats = pytest.importorskip("scipy.stats")
     model, x = tiny_model(), random_images(2, 16, 16, 3)
-    found = metrics.model_randomisation(model, x, "saliency", [[0, 3]], layers=["fc", "conv1"], seed=4)
+    found = metrics.model_randomization(model, x, "saliency", [[0, 3]], layers=["fc", "conv1"], seed=4)
     assert found.spearman.shape == (2, 2, 2)
     before = saliency(model, x, [[0, 3]]).reduce("sum_abs").maps
     for stage, (_, random) in enumerate(cascade(model, ["fc", "conv1"], seed=4)):
@@ -137,10 +137,10 @@ def test_spearman_of_maps_by_hand() -> None:
 def test_one_program_serves_all_stages() -> None:
 
     model, x = tiny_model(), random_images(3, 16, 16, 3)
-    first = metrics.model_randomisation(model, x, layers=["fc"])
+    first = metrics.model_randomization(model, x, layers=["fc"])
     with compilations() as compiled:
-        every = metrics.model_randomisation(model, 1 - x)
-        other = metrics.model_randomisation(model, 1 - x, seed=3, target=[0, 1, 2])
+        every = metrics.model_randomization(model, 1 - x)
+        other = metrics.model_randomization(model, 1 - x, seed=3, target=[0, 1, 2])
     assert not compiled.names
     assert first.spearman.shape == (3, 1) and every.spearman.shape == other.spearman.shape == (3, 3)
 
@@ -154,7 +154,7 @@ def test_the_class_stays_that_of_the_trained_network() -> None:
         asked.append(np.asarray(target).tolist())
         return saliency(model, images, target, **run)
 
-    metrics.model_randomisation(model, x, spy)
+    metrics.model_randomization(model, x, spy)
     assert asked == [np.asarray(model(x)).argmax(1).tolist()] * 4
 
 
@@ -178,9 +178,9 @@ def test_table_of_several_methods() -> None:
 def test_errors() -> None:
     x = random_images(1, 16, 16, 3)
     with pytest.raises(jv.LayerError, match="no module 'conv9'"):
-        metrics.model_randomisation(tiny_model(), x, layers=["conv9"])
+        metrics.model_randomization(tiny_model(), x, layers=["conv9"])
     with pytest.raises(jv.UnsupportedError, match="pure function"):
-        metrics.model_randomisation(jv.from_function(lambda x: x.mean((1, 2))), x)
+        metrics.model_randomization(jv.from_function(lambda x: x.mean((1, 2))), x)
     with pytest.raises(jv.UnsupportedError, match=r"'embed\.table'"):
         initial(jax.random.key(0), "embed.table", jnp.zeros((3, 3)))
     made = list(cascade(tiny_model(), ["fc"], draw=lambda key, path, value: jnp.zeros_like(value)))

@@ -62,7 +62,7 @@ def test_impute_of_a_large_hole_is_quick_and_right() -> None:
     assert np.abs(np.asarray(jax.jit(impute)(x, keep)[0]) - solved(x[0], keep[0])).max() < 2e-4
 
 
-def test_impute_does_not_look_at_its_neighbours() -> None:
+def test_impute_does_not_look_at_its_neighbor_sum() -> None:
     x = images(3, 32, 32, 3)
     keep = np.stack([blob(32, 32, 0.9), blob(32, 32, 0.2, 1), np.zeros((32, 32), bool)])
     together = np.asarray(jax.jit(impute)(x, keep))
@@ -91,7 +91,7 @@ def test_road_is_pgcs(name: str, head: int | None) -> None:
     maps = ndimage.gaussian_filter(np.random.default_rng(2).normal(size=(2, 45, 45)), (0, 4, 4)).astype(np.float32)
     maps = (maps - maps.min((1, 2), keepdims=True)) / np.ptp(maps, (1, 2), keepdims=True)
     targets = [lambda out, c=c: out[c] for c in classes]
-    found = metrics.road(model, x, maps, classes, fractions=shares, noise=0, convention="pgc", score="logit")
+    found = metrics.road(model, x, maps, classes, fractions=shares, noise=0, convention="pytorch-grad-cam", score="logit")
     for remove, ours in ((RemoveMostRelevantFirst, found.most), (RemoveLeastRelevantFirst, found.least)):
         for j, share in enumerate(shares):
             metric = PerturbationConfidenceMetric(remove(100 * (1 - share), NoisyLinearImputer(noise=0)))
@@ -105,13 +105,13 @@ def test_ties_are_removed_by_the_share_asked_for() -> None:
     model, x = tiny_model(), random_images(1, 16, 16, 3)
     maps = np.zeros((1, 16, 16), np.float32)
     maps[0, 5, 5] = 1
-    pgc = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), convention="pgc", score="logit")
+    pgc = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), convention="pytorch-grad-cam", score="logit")
     ours = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), score="logit")
     assert pgc.most[0, 0] == pgc.most[0, 1]
     assert ours.most[0, 0] != ours.most[0, 1]
     # Without ties both conventions remove the same, but for rounding of the count.
     maps = random_images(1, 16, 16, seed=1)
-    pgc = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), convention="pgc", score="logit")
+    pgc = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), convention="pytorch-grad-cam", score="logit")
     ours = metrics.road(model, x, maps, noise=0, fractions=(0.1, 0.5), score="logit")
     assert np.abs(ours.most - pgc.most).max() < 0.1 * np.abs(pgc.most).max()
 
