@@ -1,4 +1,4 @@
-"""The library's own errors: each says what was expected, what came and what to do next."""
+"""The errors of the library. Messages say what was expected, what was found and what to do next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnitError(ArgumentError):
 
 
 class UnsupportedError(JaxvizError, NotImplementedError):
-    """A network or operation that jaxviz cannot handle, refused rather than handled wrongly."""
+    """A network or operation that jaxviz does not support."""
 
 
 class CheckpointError(JaxvizError):
@@ -47,7 +47,7 @@ class MemoryLimitError(JaxvizError, MemoryError):
 
 
 def near_matches(name: str, known: Iterable[str], limit: int = 5) -> str:
-    """Return `" Did you mean 'a', 'b'?"`, or an empty string where nothing is near.
+    """Return `" Did you mean 'a', 'b'?"`, or an empty string if no known name is similar.
 
     >>> near_matches("layr3", ["layer1", "layer3", "fc"])
     " Did you mean 'layer3', 'layer1'?"

@@ -1,4 +1,4 @@
-"""Image files: found in folders, decoded in batches while the batch before is computed; what cannot be read is told."""
+"""Image files: find them in folders, and decode one batch while the batch before is computed; unreadable files are reported."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from jaxviz import image
 from jaxviz._errors import ImageError
 from jaxviz._types import StrPath
 
-THREADS = 8  # that decode, at most; Pillow lets go of Python's lock meanwhile
+THREADS = 8  # at most, for decoding; Pillow releases Python's lock meanwhile
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is no image that can be read, and why."""
+    """A file that cannot be read as an image, and the reason."""
 
     path: Path
     reason: str
@@ -28,63 +28,63 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images (N, H, W, C) in [0, 1] with their files, and the files between them that could not be read."""
+    """Images with their files, and the files between them that could not be read."""
 
     paths: Sequence[Path]
-    images: np.ndarray
+    images: np.ndarray  # (N, H, W, C) in [0, 1]
     skipped: Sequence[Skipped]
 
 
 def find_files(paths: Sequence[StrPath] | StrPath, out: StrPath | None = None) -> tuple[list[Path], list[Skipped]]:
-    """Return the files that are given or are in given folders, in order, each once; and the folders that cannot be listed.
+    """Return the files among the paths and in their folders, in order, each once; and the folders that cannot be listed.
 
-    Files and folders whose names begin with a dot are left out of folders, and so is the folder `out`.
+    Inside folders, names that begin with a dot are skipped, and so is the folder `out`.
     """
-    given = [Path(one) for one in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
-    found: dict[str, Path] = {}
-    closed: list[Skipped] = []
-    away = None if out is None else os.path.realpath(out)
+    starts = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    files: dict[str, Path] = {}
+    unlisted: list[Skipped] = []
+    excluded = None if out is None else os.path.realpath(out)
 
-    def tell(error: OSError) -> None:
-        closed.append(Skipped(Path(error.filename or "?"), error.strerror or str(error)))
+    def note(error: OSError) -> None:
+        unlisted.append(Skipped(Path(error.filename or "?"), error.strerror or str(error)))
 
-    for start in given:
+    for start in starts:
         if not start.is_dir():
-            found.setdefault(os.path.realpath(start), start)
+            files.setdefault(os.path.realpath(start), start)
             continue
-        for folder, inner, names in os.walk(start, onerror=tell):
-            inner[:] = sorted(n for n in inner if not n.startswith(".") and os.path.realpath(Path(folder, n)) != away)
+        for folder, inner, names in os.walk(start, onerror=note):
+            inner[:] = sorted(n for n in inner if not n.startswith(".") and os.path.realpath(Path(folder, n)) != excluded)
             for name in sorted(names):
                 if not name.startswith("."):
-                    found.setdefault(os.path.realpath(Path(folder, name)), Path(folder, name))
-    return list(found.values()), closed
+                    files.setdefault(os.path.realpath(Path(folder, name)), Path(folder, name))
+    return list(files.values()), unlisted
 
 
 def stamp(path: Path) -> list[int]:
-    """Return a file's size in bytes and time in nanoseconds, by which a run that goes on sees that it is the same one.
+    """Return a file's size in bytes and time in nanoseconds, by which a resumed run knows that it has not changed.
 
     Raises:
-        OSError: it is gone.
+        OSError: the file does not exist.
     """
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
-def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
-    """Yield batches of `batch` images, the last one of fewer or none; threads decode one batch ahead.
+def read_batches(files: Sequence[Path], chunk: int, size: tuple[int, int], channels: int = 3) -> Iterator[Batch]:
+    """Yield batches of `chunk` images, the last with fewer or none; threads decode one batch ahead.
 
     Args:
         files: their paths.
-        batch: images at a time.
-        size: (height, width) to which they are cut and scaled.
-        channels: 3, or 1 for a network of grey images.
+        chunk: images at a time.
+        size: (height, width) to which they are scaled and cropped.
+        channels: 3, or 1 for a network of gray images.
     """
     rest = iter(files)
     ahead: deque[tuple[Path, Future[np.ndarray | Skipped]]] = deque()
     pool = ThreadPoolExecutor(min(THREADS, _cores()), thread_name_prefix="jaxviz-decode")
 
     def fill() -> None:
-        while len(ahead) < batch and (path := next(rest, None)) is not None:
+        while len(ahead) < chunk and (path := next(rest, None)) is not None:
             ahead.append((path, pool.submit(_read_or_skip, path, size, channels)))
 
     try:
@@ -93,18 +93,18 @@ def read_batches(files: Sequence[Path], batch: int, size: tuple[int, int], chann
             paths: list[Path] = []
             images: list[np.ndarray] = []
             skipped: list[Skipped] = []
-            while ahead and len(images) < batch:
+            while ahead and len(images) < chunk:
                 path, future = ahead.popleft()
-                found = future.result()
-                if isinstance(found, Skipped):
-                    skipped.append(found)
+                decoded = future.result()
+                if isinstance(decoded, Skipped):
+                    skipped.append(decoded)
                 else:
                     paths.append(path)
-                    images.append(found)
+                    images.append(decoded)
                 fill()
             stacked = np.stack(images) if images else np.zeros((0, *size, channels), np.float32)
             yield Batch(paths, stacked, skipped)
-    finally:  # also where the reader stops early
+    finally:  # also if the caller stops early
         pool.shutdown(cancel_futures=True)
 
 
@@ -117,7 +117,7 @@ def _read_or_skip(path: Path, size: tuple[int, int], channels: int) -> np.ndarra
 
 def _read(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
     if path.exists() and not path.is_file():
-        raise ImageError("not a regular file.")  # a pipe would be waited for
+        raise ImageError("not a regular file.")  # reading a pipe would wait
     photo = image.load(path, size)
     if not 0 <= photo.min() <= photo.max() <= 1:
         raise ImageError("values outside [0, 1].")

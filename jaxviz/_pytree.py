@@ -1,4 +1,4 @@
-"""What a compiled program keys on (static, compared by value) and what it takes as data (traced leaves)."""
+"""Static parts that key a compiled program, compared by value, and leaves that are its data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ T = TypeVar("T")
 
 
 class _PartialByValue:
-    """A `functools.partial` that equals another one of the same function and arguments.
+    """A `functools.partial` that is equal to another of the same function and arguments.
 
-    Two `partial(optax.sgd, momentum=0.9)` never compare equal, so a program keyed on one would be compiled again for
-    the next.
+    Two `partial(optax.sgd, momentum=0.9)` are never equal, so that each would compile a program again.
     """
 
     def __init__(self, call: functools.partial[Any], key: Any):
@@ -48,22 +47,21 @@ def _key(value: Any) -> Any:
         return (type(value), _key(value.func), tuple(_key(v) for v in value.args), named)
     if isinstance(value, tuple):
         return (type(value), *(_key(v) for v in value))
-    hash(value)  # TypeError for what cannot be compared by value
+    hash(value)  # raises TypeError if the value cannot be compared by value
     return (type(value), value)
 
 
 def as_static(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `fn` in a form that hashes and, where it is a `functools.partial`, compares by value.
+    """Return `fn` in a hashable form that, if it is a `functools.partial`, compares by value.
 
-    Functions and other hashable callables come back as they are: they are compared as Python compares them, a
-    function by identity. So a `lambda` written inside a call is new on each call and compiles again; one at module
-    level does not.
+    Other hashable callables are returned unchanged and compare as in Python, functions by identity: a `lambda` inside a call is
+    new in each call and compiles again; a function at module level does not.
 
     Args:
-        fn: any callable. A partial with unhashable arguments (lists, arrays) is compared by identity.
+        fn: any callable. Partials with unhashable arguments (lists, arrays) compare by identity.
 
     Raises:
-        ArgumentError: `fn` cannot be called.
+        ArgumentError: `fn` is not callable.
 
     Example:
         >>> import functools, optax
@@ -85,11 +83,11 @@ def as_static(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def pytree(cls: type[T]) -> type[T]:
-    """Register a dataclass as a pytree: its fields are children, but for those with `metadata=dict(static=True)`.
+    """Register a dataclass as a pytree whose children are its fields, except those with `metadata=dict(static=True)`.
 
-    As `jax.tree_util.register_dataclass` does, except that structures of two classes are never equal. jaxlib 0.10.2 compares
-    those of dataclasses by the number of children and the static values alone; `jit` then runs, wherever a few bits of their
-    hashes agree (one time in a hundred or so), the program of one class for another.
+    Unlike with `jax.tree_util.register_dataclass`, structures of two classes are never equal. jaxlib 0.10.2 compares structures
+    of dataclasses only by the number of children and the static values; where a few bits of their hashes agree (about one time
+    in a hundred), `jit` then runs the program of one class for another.
 
     Example:
         >>> @pytree
@@ -120,7 +118,7 @@ def pytree(cls: type[T]) -> type[T]:
 @pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class Function:
-    """A plain function as a pytree without leaves, so that it can stand among transforms, regularisers and objectives."""
+    """A plain function as a pytree without leaves, for use among transforms, regularizers and objectives."""
 
     fn: Callable[..., Any] = dataclasses.field(metadata=dict(static=True))
 
@@ -129,10 +127,10 @@ class Function:
 
 
 def as_tree(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a callable that is a pytree: `fn` itself if it is one already (its leaves stay traced), else a `Function`.
+    """Return a callable pytree: `fn` itself if it is a pytree (its leaves stay traced), else a `Function`.
 
     Raises:
-        ArgumentError: `fn` cannot be called.
+        ArgumentError: `fn` is not callable.
     """
     if callable(fn) and not jax.tree_util.all_leaves([fn]):
         return fn
@@ -140,11 +138,10 @@ def as_tree(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def leaf(value: Any, what: str, *, low: float | None = None, high: float | None = None, dtype: Any = np.float32) -> jax.Array:
-    """Return a number as a scalar array of one dtype, so that a program sees the same type whatever the user wrote.
+    """Return a number as a scalar array of one dtype, so that every way to write it runs the same program.
 
-    Python numbers would be weakly typed, and `0.1`, `np.float64(0.1)` and `jnp.float32(0.1)` three different
-    programs. Traced values pass through unchecked (their value is not known); concrete ones must be finite and within
-    `low` and `high` (inclusive).
+    Python numbers are weakly typed: `0.1`, `np.float64(0.1)` and `jnp.float32(0.1)` would be three different programs. Traced
+    values pass unchecked; concrete ones must be finite and within `low` and `high` (inclusive).
 
     Raises:
         ArgumentError: not a finite real number, or out of range.
@@ -163,4 +160,4 @@ def leaf(value: Any, what: str, *, low: float | None = None, high: float | None 
         raise ArgumentError(f"{what} must be {bounds}, got {value!r}.")
     if np.issubdtype(dtype, np.integer) and number != int(number):
         raise ArgumentError(f"{what} must be a whole number, got {value!r}.")
-    return cast(Array, np.asarray(number, dtype))  # NumPy: making one runs nothing on a device
+    return cast(Array, np.asarray(number, dtype))  # NumPy: creating it runs nothing on a device

@@ -1,8 +1,8 @@
-"""Moving one image on an endless canvas: by whole pixels, or by any similarity with bilinear interpolation.
+"""Moving one image on an infinite canvas: by whole pixels, or by any similarity with bilinear interpolation.
 
-Both are linear in the image, and both have their exact adjoint written by hand: what JAX would derive scatters into the
-image, which is several times slower than the motion itself on CPU and adds in no fixed order on GPU. Here the gradient
-gathers, as the motion does. Positions are constants to it: nothing is differentiated with respect to them.
+Both are linear in the image, with exact adjoints written by hand. The gradient that JAX derives scatters into the image, which
+is several times slower than the motion on CPU, and adds in no fixed order on GPU; here the gradient gathers, as the motion
+does. There is no gradient with respect to positions.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ _shift.defvjp(
 
 
 def warp(image: Array, matrix: Array, offset: Array, size: Size, fill: float, reach: Array) -> Array:
-    """Return the (h, w, C) window on `image` after moving each point p, counted from the centre, to `matrix @ p + offset`.
+    """Return the (h, w, C) window on `image` after moving each point p, counted from the center, to `matrix @ p + offset`.
 
-    Bilinear interpolation between pixels; outside the image lies `fill`, into which its border blends over one pixel.
+    Interpolation is bilinear; outside the image is `fill`, into which its border blends over one pixel.
 
     Args:
         image: (H, W, C).
         matrix: float32 (2, 2) in (row, column), invertible, traced.
         offset: float32 (2,), traced.
-        size: (h, w) of the window, with the same centre.
+        size: (h, w) of the window, with the same center.
         fill: value outside the image.
         reach: an upper bound of the sum of absolute values in each row of `matrix`, traced: how far, in pixels, one pixel of
-            the image spreads in the window. The gradient takes time by its square. Give a bound that all images of a batch
-            share (not a value of each) or their common largest one is looked for, across devices too.
+            the image spreads in the window. The gradient's time grows with its square. Use one bound for all images of a batch:
+            with a value per image, their maximum is computed, across devices too.
     """
     return cast(Array, _sample(size, image.shape[:2], image - fill, (matrix, offset, reach))) + fill
 
@@ -69,13 +69,13 @@ Motion = tuple[Array, Array, Array]
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _sample(size: Size, source: Size, image: Array, motion: Motion) -> Array:
-    """Interpolate `image`, of `source` size and 0 around it, at the place that each pixel of the window shows."""
+    """Interpolate `image`, of `source` size and 0 around it, at the position of each pixel of the window."""
     matrix, offset, _ = motion
     rows, columns = _apply(_inverse(matrix), *_grid(size, offset))
     rows, columns = rows + (source[0] - 1) / 2, columns + (source[1] - 1) / 2
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
-    # With a border of two zeros each place far outside can be moved to where all its four neighbours are 0.
+    # With a border of two zeros, each position far outside can be moved to where all its four neighbors are 0.
     width = source[1] + 4
     pixels = jnp.pad(image, ((2, 2), (2, 2), (0, 0))).reshape(-1, image.shape[-1])
     corner = _index(jnp.clip(top, -2, source[0]) + 2, jnp.clip(left, -2, source[1]) + 2, width)
@@ -86,10 +86,11 @@ def _sample(size: Size, source: Size, image: Array, motion: Motion) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _spread(size: Size, source: Size, window: Array, motion: Motion) -> Array:
-    """The adjoint of `_sample`: each pixel of the source collects the pixels of the window that it was a neighbour of.
+    """The adjoint of `_sample`: each pixel of the source sums over the pixels of the window that interpolate it.
 
-    A pixel of the window at o is a neighbour where `inverse(matrix) @ (o - p)` is within 1 in row and column, p being where the
-    source pixel went: within `reach` of p. That square is gone through in blocks of 3 x 3; one for a reach up to 1.5.
+    These are the pixels o for which `inverse(matrix) @ (o - p)` is within 1 in row and column, p being the source pixel's
+    position in the window; they lie within `reach` of p. A loop covers that square in blocks of 3 x 3, one block for a reach up
+    to 1.5.
     """
     matrix, offset, reach = motion
     inverse = _inverse(matrix)
@@ -127,7 +128,7 @@ _spread.defvjp(
 
 
 def _grid(size: Size, offset: Array) -> tuple[Array, Array]:
-    """Return rows (h, 1) and columns (1, w), counted from the centre, less an offset."""
+    """Return rows (h, 1) and columns (1, w), counted from the center, minus an offset."""
     rows = jnp.arange(size[0], dtype=jnp.float32) - (size[0] - 1) / 2 - offset[0]
     columns = jnp.arange(size[1], dtype=jnp.float32) - (size[1] - 1) / 2 - offset[1]
     return rows[:, None], columns[None, :]

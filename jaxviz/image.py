@@ -1,13 +1,13 @@
-"""Images as arrays: read, write, resize, crop, normalise.
+"""Images as arrays: read, write, resize, crop, normalize.
 
-Everywhere in jaxviz an image is a float array (H, W, C) with values in [0, 1], and a batch has more axes in front.
+Everywhere in jaxviz an image is a float array (H, W, C) with values in [0, 1]; batches have more axes in front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,31 @@ from jaxviz._types import Array, ArrayLike, StrPath
 Size: TypeAlias = int | tuple[int, int]
 Method: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
-MAX_PIXELS = 2**27  # of an image file: 134 million, more than cameras give
-_HOLDERS = ("ICO", "ICNS", "BLP")  # inside of which are images of any size, that only Pillow's limit bounds
+MAX_PIXELS = 2**27  # of an image file: 134 million, more than cameras have
+_CONTAINERS = ("ICO", "ICNS", "BLP")  # contain images of any size, which only Pillow's limit bounds
 _METHODS = {"nearest": "nearest", "bilinear": "linear", "bicubic": "cubic", "lanczos": "lanczos3"}
 
 
 def load(path: StrPath, size: Size | None = None) -> np.ndarray:
     """Read an image file as a float32 array (H, W, 3) with values in [0, 1].
 
-    Any format that Pillow reads. The camera's rotation (EXIF) is applied; grey, palette, CMYK and 16-bit images become
-    RGB; transparent pixels are put on white; of an animation the first frame is taken; colour profiles are ignored.
-    Images of more than `MAX_PIXELS` are refused before they are decoded, whatever Pillow's own limit is set to.
+    Every format that Pillow reads. The camera's rotation (EXIF) is applied; gray, palette, CMYK and 16-bit images become RGB;
+    transparent pixels are blended with white; animations give their first frame; color profiles are ignored. Images of more
+    than `MAX_PIXELS` are refused before decoding, whatever Pillow's own limit is.
 
     Args:
         path: The image file.
         size: None keeps the image's own size. `(H, W)`, or an int for a square, scales the image (bilinear, with
-            antialiasing, aspect ratio kept) until it covers that size and cuts what sticks out at both sides.
+            antialiasing, same aspect ratio) until it covers that size, and crops it at both sides.
 
     Returns:
         float32 (H, W, 3) in [0, 1].
 
     Raises:
-        ImageError: The file is missing, not an image, damaged, truncated, a program (EPS), or has far too many pixels.
+        ImageError: The file is missing, not an image, damaged, truncated, a program (EPS), or has too many pixels.
 
     >>> import tempfile
-    >>> path = save(tempfile.mkdtemp() + "/grey.png", np.full((4, 6, 3), 0.2))
+    >>> path = save(tempfile.mkdtemp() + "/gray.png", np.full((4, 6, 3), 0.2))
     >>> load(path, 2).shape
     (2, 2, 3)
     """
@@ -72,25 +72,25 @@ def _formats() -> list[str] | None:
         return None
     Image.preinit()  # the usual ones first
     Image.init()
-    return [name for name in Image.ID if name not in _HOLDERS]
+    return [name for name in Image.ID if name not in _CONTAINERS]
 
 
 def _check(file: Image.Image) -> None:
-    """Refuse, by the header alone, what would fill the memory, or what Pillow would call another program for."""
+    """Refuse, by its header, a file that would fill the memory, or for which Pillow would start another program."""
     if file.width * file.height > MAX_PIXELS:
         most = f"{MAX_PIXELS // 10**6} million"
-        raise ImageError(f"{file.width}x{file.height} pixels are more than {most}: it could be a decompression bomb.")
+        raise ImageError(f"{file.width}x{file.height} pixels are more than {most}; it could be a decompression bomb.")
     if file.format == "EPS":
-        raise ImageError("EPS is a program that draws, not an image: convert it to PNG.")
+        raise ImageError("EPS is a program that draws, not an image; convert it to PNG.")
 
 
 def _rgb_or_float(image: Image.Image) -> Image.Image:
-    """Return the image as 8-bit RGB, or as grey float in [0, 1] where it has more than 8 bits."""
+    """Return the image as 8-bit RGB, or as gray float in [0, 1] where it has more than 8 bits."""
     if image.mode.startswith(("I", "F")):
         array = np.asarray(image).astype(np.float32)
         array = array / 65535 if image.mode.startswith("I") else array
         if not (array.size and np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-            raise ImageError(f"values of a '{image.mode}' image must be within 16 bits, or in [0, 1] when float.")
+            raise ImageError(f"values of a '{image.mode}' image must fit in 16 bits, or in [0, 1] if they are floats.")
         return Image.fromarray(array)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -99,13 +99,13 @@ def _rgb_or_float(image: Image.Image) -> Image.Image:
 
 
 def save(path: StrPath, image: ArrayLike) -> Path:
-    """Write an image file; the suffix of `path` says the format (`.png` keeps the 8-bit values exactly).
+    """Write an image file in the format of the suffix of `path` (`.png` keeps the 8-bit values exactly).
 
-    The file appears in one step, and missing folders are created.
+    The file appears in one step; missing folders are created.
 
     Args:
-        path: Where the file goes.
-        image: (H, W, 3), (H, W, 1) or (H, W); float with values in [0, 1] (others are clipped), or uint8.
+        path: The file to write.
+        image: (H, W, 3), (H, W, 1) or (H, W); float in [0, 1] (other values are clipped), or uint8.
 
     Returns:
         The path.
@@ -125,19 +125,24 @@ def save(path: StrPath, image: ArrayLike) -> Path:
 
 
 def save_animation(path: StrPath, images: ArrayLike, *, seconds: float = 0.1) -> Path:
-    """Write images one after the other as an animated GIF, such as an image's way: `result.snapshots[0, 0]`.
+    """Write images as the frames of an animation, such as the snapshots `result.snapshots[0, 0]` of an ascent.
 
     Args:
-        path: Where the file goes; `.gif`, `.webp` or `.png`.
-        images: (T, H, W, 3), (T, H, W, 1) or (T, H, W, 4), T at least 1; floats in [0, 1], or uint8. Opacity is put on white.
-        seconds: How long each is shown, above 0.
+        path: The file to write; `.gif`, `.webp` or `.png`.
+        images: (T, H, W, 3), (T, H, W, 1) or (T, H, W, 4), T at least 1; floats in [0, 1], or uint8. Transparent pixels are
+            blended with white.
+        seconds: The duration of a frame, above 0.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: Another shape, or no time.
-        ImageError: Another suffix, or a file that cannot be written.
+        ArgumentError: A wrong shape or duration.
+        ImageError: An unknown suffix, or a file that cannot be written.
+
+    >>> import tempfile
+    >>> jaxviz.image.save_animation(tempfile.mkdtemp() + "/photos.gif", photos, seconds=0.5).name
+    'photos.gif'
     """
     path, array = Path(path), np.asarray(images)
     if array.ndim != 4 or not len(array) or not seconds > 0:
@@ -145,7 +150,7 @@ def save_animation(path: StrPath, images: ArrayLike, *, seconds: float = 0.1) ->
     kind = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}.get(path.suffix.lower())
     if kind is None:
         raise ImageError(f"Cannot write the animation '{path}': unknown suffix '{path.suffix}'; use .gif.")
-    first, *rest = [_rgb_or_float(to_pillow(one)) for one in array]
+    first, *rest = [_rgb_or_float(to_pillow(frame)) for frame in array]
     options = {"save_all": True, "append_images": rest, "duration": round(1000 * seconds), "loop": 0}
     try:
         return write_atomically(path, lambda file: first.save(file, format=kind, **options))
@@ -154,7 +159,7 @@ def save_animation(path: StrPath, images: ArrayLike, *, seconds: float = 0.1) ->
 
 
 def to_pillow(image: ArrayLike) -> Image.Image:
-    """Return one image (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) as an 8-bit Pillow image (`RGB`, `RGBA`, or `L` for grey)."""
+    """Return one image (H, W, 3), (H, W, 4), (H, W, 1) or (H, W) as an 8-bit Pillow image (`RGB`, `RGBA`, or `L` for gray)."""
     array = to_uint8(image)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -164,7 +169,7 @@ def to_pillow(image: ArrayLike) -> Image.Image:
 
 
 def to_uint8(images: ArrayLike) -> np.ndarray:
-    """Turn floats in [0, 1] into uint8, rounded to the nearest and clipped; uint8 passes unchanged, NaN becomes 0.
+    """Convert floats in [0, 1] to uint8, rounded and clipped; uint8 passes unchanged, NaN becomes 0.
 
     >>> to_uint8(np.array([-0.5, 0.0, 0.5, 1.0, 2.0]))
     array([  0,   0, 128, 255, 255], dtype=uint8)
@@ -183,8 +188,8 @@ def resize(images: ArrayLike, size: Size, method: Method = "bilinear") -> Array:
 
     Args:
         images: Floats (..., H, W, C).
-        size: `(H, W)`, or an int for a square. The aspect ratio is not kept.
-        method: "nearest", "bilinear", "bicubic" or "lanczos". The last two can leave [0, 1] a little.
+        size: `(H, W)`, or an int for a square. The aspect ratio may change.
+        method: "nearest", "bilinear", "bicubic" or "lanczos". The last two can slightly leave [0, 1].
 
     Returns:
         Floats (..., height, width, C).
@@ -199,7 +204,7 @@ def resize(images: ArrayLike, size: Size, method: Method = "bilinear") -> Array:
 
 
 def crop(images: ArrayLike, size: Size) -> ArrayLike:
-    """Cut the central part of `size` out of images (..., H, W, C); works on traced arrays.
+    """Return the center of `size` of images (..., H, W, C); works on traced arrays.
 
     >>> crop(np.zeros((2, 8, 6, 3)), (4, 4)).shape
     (2, 4, 4, 3)
@@ -207,24 +212,29 @@ def crop(images: ArrayLike, size: Size) -> ArrayLike:
     height, width = as_pair(size)
     shape = _image_shape(images)
     if height > shape[-3] or width > shape[-2]:
-        raise ArgumentError(f"Cannot cut {height}x{width} pixels out of images of {shape[-3]}x{shape[-2]}.")
+        raise ArgumentError(f"Cannot crop {height}x{width} pixels from images of {shape[-3]}x{shape[-2]}.")
     top, left = (shape[-3] - height) // 2, (shape[-2] - width) // 2
     return images[..., top : top + height, left : left + width, :]
 
 
-def normalise(images: ArrayLike, mean: ArrayLike | Sequence[float], std: ArrayLike | Sequence[float]) -> Array:
-    """Return `(images - mean) / std`, what a network expects, from images (..., C) in [0, 1]; works on traced arrays.
+def normalize(images: ArrayLike, mean: ArrayLike | Sequence[float], std: ArrayLike | Sequence[float]) -> Array:
+    """Return `(images - mean) / std`, the input of a network, of images (..., C) in [0, 1]; works on traced arrays.
 
-    `mean` and `std` are (C,), or scalars.
+    Args:
+        images: Floats (..., C).
+        mean, std: (C,), or scalars.
+
+    Raises:
+        ArgumentError: Not floats, or a wrong number of channels.
     """
     images = jnp.asarray(images)
     return (images - _per_channel(mean, images)) / _per_channel(std, images)
 
 
-def denormalise(images: ArrayLike, mean: ArrayLike | Sequence[float], std: ArrayLike | Sequence[float]) -> Array:
-    """Return `images * std + mean`, the inverse of `normalise`; works on traced arrays.
+def denormalize(images: ArrayLike, mean: ArrayLike | Sequence[float], std: ArrayLike | Sequence[float]) -> Array:
+    """Return `images * std + mean`, the inverse of `normalize`; works on traced arrays.
 
-    >>> float(denormalise(normalise(np.full((1, 1, 3), 0.25), [0.5], [0.2]), [0.5], [0.2])[0, 0, 0])
+    >>> float(denormalize(normalize(np.full((1, 1, 3), 0.25), [0.5], [0.2]), [0.5], [0.2])[0, 0, 0])
     0.25
     """
     images = jnp.asarray(images)
@@ -248,12 +258,12 @@ def _image_shape(images: ArrayLike) -> tuple[int, ...]:
 
 
 def as_pair(size: Size) -> tuple[int, int]:
-    """Return (height, width) of a size: itself, or a square's.
+    """Return (height, width) of a size, which may be an int for a square.
 
     Raises:
         ArgumentError: not positive whole numbers.
     """
-    pair = size if isinstance(size, tuple | list) else (size, size)
+    pair: list[Any] = [*size] if isinstance(size, tuple | list) else [size, size]
     if len(pair) != 2 or not all(isinstance(v, int | np.integer) and v > 0 for v in pair):
         raise ArgumentError(f"Expected a size as a positive int or (height, width), got {size!r}.")
     return int(pair[0]), int(pair[1])

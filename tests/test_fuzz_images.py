@@ -61,11 +61,11 @@ def turned() -> Image.Exif:
 
 def files() -> dict[str, bytes]:
     """Return a small file of each kind of image that people have."""
-    grey = np.arange(480, dtype=np.uint16).reshape(24, 20) * 136
+    gray = np.arange(480, dtype=np.uint16).reshape(24, 20) * 136
     kinds = {
         "png": (photo(), {"format": "PNG", "exif": turned()}),
         "png palette": (photo().quantize(32), {"format": "PNG", "transparency": 3}),
-        "png 16 bit": (Image.fromarray(grey), {"format": "PNG"}),
+        "png 16 bit": (Image.fromarray(gray), {"format": "PNG"}),
         "png opacity": (photo().convert("RGBA"), {"format": "PNG"}),
         "png 1 bit": (photo().convert("1"), {"format": "PNG"}),
         "jpeg": (photo(), {"format": "JPEG", "exif": turned()}),
@@ -76,8 +76,8 @@ def files() -> dict[str, bytes]:
         "bmp palette": (photo().quantize(16), {"format": "BMP"}),
         "tiff": (photo(), {"format": "TIFF", "exif": turned()}),
         "tiff cmyk": (photo().convert("CMYK"), {"format": "TIFF"}),
-        "tiff float": (Image.fromarray(grey.astype(np.float32) / 65535), {"format": "TIFF"}),
-        "tiff 16 bit": (Image.fromarray(grey), {"format": "TIFF"}),
+        "tiff float": (Image.fromarray(gray.astype(np.float32) / 65535), {"format": "TIFF"}),
+        "tiff 16 bit": (Image.fromarray(gray), {"format": "TIFF"}),
         "ppm": (photo(), {"format": "PPM"}),
         "tga": (photo(), {"format": "TGA", "compression": "tga_rle"}),
         "pcx": (photo(), {"format": "PCX"}),

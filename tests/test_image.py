@@ -53,7 +53,7 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("L", 51, (51, 51, 51)),
         ("1", 1, (255, 255, 255)),
@@ -64,8 +64,8 @@ def test_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
         ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
     ],
 )
-def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str, colour, expected) -> None:
-    picture = Image.new(mode, (3, 2), colour)
+def test_every_color_mode_becomes_rgb(tmp_path: Path, mode: str, color, expected) -> None:
+    picture = Image.new(mode, (3, 2), color)
     if mode == "P":
         picture.putpalette([v for i in range(256) for v in (i, 2 * i % 256, 255 - i)])
         expected = (7, 14, 248)
@@ -191,7 +191,7 @@ def test_missing_and_unwritable_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 1), (4, 6, 3)])
-def test_save_takes_grey_and_colour(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_save_takes_gray_and_color(tmp_path: Path, shape: tuple[int, ...]) -> None:
     assert image.load(image.save(tmp_path / "a.png", np.full(shape, 0.2))).shape == (4, 6, 3)
 
 
@@ -216,9 +216,9 @@ def test_to_uint8() -> None:
 def test_normalise_and_its_inverse(convert, shape: tuple[int, ...]) -> None:
     images, mean, std = random_images(*shape), (0.4, 0.5, 0.6), np.array([0.1, 0.2, 0.3])
     with jax.numpy_rank_promotion("raise"):
-        out = image.normalise(convert(images), mean, std)
-        traced = jax.jit(image.normalise)(images, jnp.array(mean), jnp.array(std))
-        back = image.denormalise(out, mean, std)
+        out = image.normalize(convert(images), mean, std)
+        traced = jax.jit(image.normalize)(images, jnp.array(mean), jnp.array(std))
+        back = image.denormalize(out, mean, std)
     assert out.dtype == jnp.float32
     np.testing.assert_allclose(out, (images - np.array(mean, np.float32)) / std.astype(np.float32), atol=1e-6)
     np.testing.assert_allclose(traced, out, atol=1e-6)
@@ -227,9 +227,9 @@ def test_normalise_and_its_inverse(convert, shape: tuple[int, ...]) -> None:
 
 def test_normalise_refuses_what_cannot_be_meant() -> None:
     with pytest.raises(ArgumentError, match="one value per channel"):
-        image.normalise(random_images(4, 4, 3), [0.5, 0.5], 1.0)
+        image.normalize(random_images(4, 4, 3), [0.5, 0.5], 1.0)
     with pytest.raises(ArgumentError, match="uint8"):
-        image.normalise(RGB, [0.5] * 3, [0.2] * 3)
+        image.normalize(RGB, [0.5] * 3, [0.2] * 3)
 
 
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -242,16 +242,16 @@ def test_resize(method: image.Method) -> None:
 
 
 def test_bilinear_downsizing_agrees_with_pillow() -> None:
-    grey = random_images(32, 40)
-    pillow = np.asarray(Image.fromarray(grey).resize((20, 16), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(image.resize(grey[..., None], (16, 20))[..., 0], pillow, atol=1e-5)
+    gray = random_images(32, 40)
+    pillow = np.asarray(Image.fromarray(gray).resize((20, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(image.resize(gray[..., None], (16, 20))[..., 0], pillow, atol=1e-5)
 
 
-def test_crop_takes_the_centre() -> None:
+def test_crop_takes_the_center() -> None:
     images = np.arange(6 * 8).reshape(1, 6, 8, 1)
     np.testing.assert_array_equal(image.crop(images, (2, 4))[0, :, :, 0], images[0, 2:4, 2:6, 0])
     assert jax.jit(lambda x: image.crop(x, 4))(images).shape == (1, 4, 4, 1)
-    with pytest.raises(ArgumentError, match="7x4 pixels out of images of 6x8"):
+    with pytest.raises(ArgumentError, match="7x4 pixels from images of 6x8"):
         image.crop(images, (7, 4))
 
 

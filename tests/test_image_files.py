@@ -59,7 +59,7 @@ def test_batches_keep_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert all("cannot identify" in one.reason and str(one.path) not in one.reason for part in parts for one in part.skipped)
 
 
-def test_grey_networks_get_one_channel(tmp_path: Path) -> None:
+def test_gray_networks_get_one_channel(tmp_path: Path) -> None:
     paths = photos(tmp_path, 1)
     (part,) = read_batches(paths, 4, (8, 8), channels=1)
     np.testing.assert_allclose(part.images[0], image.load(paths[0], 8).mean(-1, keepdims=True))
