@@ -52,7 +52,7 @@ TUNNELS = [
 
 
 @pytest.mark.parametrize(("name", "kind", "inner"), TUNNELS)
-def test_equals_captums_noise_tunnel(monkeypatch: pytest.MonkeyPatch, name: str, kind: str, inner: str, absolute: bool) -> None:
+def test_equals_captums_noise_tunnel(monkeypatch: pytest.MonkeyPatch, name: str, kind: str, inner: str) -> None:
     """Over the noise that ours has drawn, given to Captum's."""
     attr = pytest.importorskip("captum.attr")
     import torch
