@@ -16,9 +16,7 @@ from tests.torch_reference import import_torchvision
 # A network, the width of a VGG's hidden layers, our name of a layer and the path of the module that it is in torchvision's.
 SMALL = (
     ("small_resnet", None, "layer4", "layer4.0"),
-    ("small_bottleneck", None, "layer4", "layer4.0"),
     ("small_bottleneck", None, "layer3", "layer3.0"),
-    ("small_vgg", None, "features.20", "features.20"),
     ("small_vgg_bn", None, "features.27", "features.27"),
 )
 LARGE = (

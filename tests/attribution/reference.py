@@ -24,7 +24,7 @@ def full(*values: Any):
 
 # Names and widths of the hidden layers for `pair`: small networks in every run, torchvision's own in the full tier.
 LARGE = [("resnet18", None), ("resnet50", None), ("vgg16", 64), ("vgg16_bn", 64)]
-NETWORKS = [*((name, None) for name in models.SMALL), *(full(*case) for case in LARGE)]
+NETWORKS = [("small_bottleneck", None), ("small_vgg_bn", None), *(full(*case) for case in LARGE)]
 RESNET = ["small_resnet", full("resnet18")]
 RESNETS = ["small_resnet", "small_bottleneck", full("resnet18"), full("resnet50")]
 

@@ -24,7 +24,6 @@ def torch_scores(module, x: np.ndarray, classes, softmax: bool) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "head", "inserting", "softmax"),
     [
-        ("small_vgg", None, False, True),
         ("small_vgg", None, True, False),
         ("small_bottleneck", None, False, True),
         full("vgg11", 64, False, True),

@@ -50,8 +50,6 @@ def test_a_map_that_is_the_same_everywhere_is_blank() -> None:
     [
         ("small_resnet", None, "layer1", "layer1.0"),  # 256 positions, 8 channels
         ("small_bottleneck", None, "layer3", "layer3.0"),  # 16 positions, 128 channels
-        ("small_vgg", None, "features.20", "features.20"),
-        ("small_vgg_bn", None, "features.20", "features.20"),
         full("resnet18", None, "layer1", "layer1.1"),  # 256 positions, 64 channels
         full("resnet50", None, "layer3", "layer3.5"),  # 16 positions, 1024 channels
         full("vgg16", 64, "features.30", "features.30"),

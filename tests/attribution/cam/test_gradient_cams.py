@@ -15,7 +15,7 @@ from jaxviz.attribution._cam.program import GradientMaps
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import make_mesh
 from jaxviz.models import forward
-from tests.attribution.pgc import CASES, LARGE, SMALL, last_steps, pgc_map, pgc_raw_maps
+from tests.attribution.pgc import CASES, LARGE, last_steps, pgc_map, pgc_raw_maps
 from tests.attribution.reference import RESNET, assert_close, full, images, normalised, pair, per_pixel
 from tests.compilations import compilations
 from tests.contracts import PLATFORMS, convolutions
@@ -59,7 +59,13 @@ def test_equal_to_pgc_after_its_last_steps(name: str, head: int | None, layer: s
 
 
 @pytest.mark.parametrize(
-    "name, head, layer, path", [("small_resnet", None, "layer3", "layer3.0"), SMALL[3], full(*LARGE[0]), full(*LARGE[3])]
+    "name, head, layer, path",
+    [
+        ("small_resnet", None, "layer3", "layer3.0"),
+        ("small_vgg", None, "features.20", "features.20"),
+        full(*LARGE[0]),
+        full(*LARGE[3]),
+    ],
 )
 def test_equal_to_captum(name: str, head: int | None, layer: str, path: str) -> None:
     module, model = pair(name, head)

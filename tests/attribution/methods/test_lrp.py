@@ -267,7 +267,7 @@ CAPTUM = [("vgg", "epsilon"), ("vgg_bn", "epsilon"), ("vgg", "gamma"), ("vgg", "
 @pytest.mark.parametrize(
     "name, head, rule",
     [
-        *(("small_" + name, None, rule) for name, rule in CAPTUM),
+        *(("small_" + name, None, rule) for name, rule in CAPTUM[1:]),
         *(reference.full(name.replace("vgg", "vgg16"), 64, rule) for name, rule in CAPTUM),
     ],
 )
