@@ -43,7 +43,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the pictures, as JSON can hold it."""
-        bars = [[bar.name, bar.colours, list(bar.ends)] for bar in self.bars]
+        bars = [[bar.name, bar.colors, list(bar.ends)] for bar in self.bars]
         return {"files": self.files, "columns": self.columns, "captions": self.captions, "groups": self.groups, "bars": bars}
 
     @classmethod

@@ -156,7 +156,7 @@ class Attribution:
         share: pictures.Share = "map",
         alpha: float = 0.8,
         constant: bool = False,
-        colors: plot.Colours | None = None,
+        colors: plot.Colors | None = None,
         fade: float = 0.8,
         percentile: float = 99,
     ) -> np.ndarray:

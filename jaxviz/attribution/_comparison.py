@@ -180,6 +180,6 @@ def _color_bars(views: Sequence[tuple[str, bool]], percentile: float) -> list[pl
             bars["signed"] = plot.Bar("signed", "blue_red", (f"-{last}", "0", last))
         elif view in ("heat", "overlay"):
             bars["heat"] = plot.Bar("heat", "inferno", ("least", last))
-        elif view == "grey":
-            bars["grey"] = plot.Bar("absolute", "grey", ("least", last))
+        elif view == "gray":
+            bars["gray"] = plot.Bar("absolute", "gray", ("least", last))
     return list(bars.values())

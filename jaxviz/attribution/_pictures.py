@@ -13,18 +13,18 @@ from jaxviz._types import ArrayLike
 from jaxviz.attribution._types import AttributionLike
 from jaxviz.image import to_uint8
 
-View: TypeAlias = Literal["auto", "overlay", "heat", "signed", "grey", "colour"]
-DrawnView: TypeAlias = Literal["overlay", "heat", "signed", "grey", "colour"]
+View: TypeAlias = Literal["auto", "overlay", "heat", "signed", "gray", "color"]
+DrawnView: TypeAlias = Literal["overlay", "heat", "signed", "gray", "color"]
 Share: TypeAlias = Literal["map", "image", "all"]
 NOTEBOOK_MAPS = 24  # the most maps that a notebook shows
-VIEWS = ("auto", "overlay", "heat", "signed", "grey", "colour")
+VIEWS = ("auto", "overlay", "heat", "signed", "gray", "color")
 
 
 class Look(TypedDict, total=False):
     """How maps are drawn.
 
     Attributes:
-        view: `"overlay"` on the photograph, `"heat"`, `"signed"`, `"grey"` or `"colour"`, see `jaxviz.plot.draw_maps`; or
+        view: `"overlay"` on the photograph, `"heat"`, `"signed"`, `"gray"` or `"color"`, see `jaxviz.plot.draw_maps`; or
             `"auto"`. For maps without color channels `"auto"` is an overlay if there are photographs and heat otherwise, signed
             if a value is negative. For maps with color channels it is the signed sum over the channels if the channels are
             parts of the score (methods with a baseline), and otherwise their largest absolute value in gray.
@@ -52,11 +52,11 @@ def draw(
     photos = as_photos(attribution, images)
     shared = _shared_axes(attribution, share)
     drawn_view, signed = choose_view(attribution, view, photos is not None)
-    if drawn_view == "colour":
+    if drawn_view == "color":
         if attribution.spatial or attribution.maps.shape[-1] != 3:
             raise ArgumentError(f"The maps of {attribution.method} do not have three color channels: choose another view.")
         sized = attribution if photos is None else attribution.resize((photos.shape[1], photos.shape[2]))
-        return plot.draw_maps(sized.maps, "colour", percentile=percentile, shared=shared)
+        return plot.draw_maps(sized.maps, "color", percentile=percentile, shared=shared)
     maps = attribution.maps if attribution.spatial else attribution.reduce("sum" if signed else "max_abs").maps
     if drawn_view == "overlay":
         if photos is None:
@@ -74,7 +74,7 @@ def overlay(
     share: Share,
     alpha: float,
     constant: bool,
-    colors: plot.Colours | None,
+    colors: plot.Colors | None,
     fade: float,
     percentile: float,
 ) -> np.ndarray:
@@ -90,7 +90,7 @@ def overlay(
         shared=_shared_axes(attribution, share),
         alpha=alpha,
         constant=constant,
-        colours=colors,
+        colors=colors,
         fade=fade,
         percentile=percentile,
     )
@@ -139,7 +139,7 @@ def choose_view(attribution: AttributionLike, view: View, photos: bool) -> tuple
     if view == "auto" and attribution.spatial:
         view = "overlay" if photos else "signed" if signed else "heat"
     elif view == "auto":
-        view = "signed" if signed else "grey"
+        view = "signed" if signed else "gray"
     return view, view == "signed" or (view == "overlay" and signed)
 
 

@@ -30,8 +30,8 @@ class View(StrEnum):
     overlay = "overlay"
     heat = "heat"
     signed = "signed"
-    grey = "grey"
-    colour = "colour"
+    gray = "gray"
+    color = "color"
 
 
 class Share(StrEnum):
@@ -73,7 +73,7 @@ def attribute(
     size: options.SizeText = None,
     batch: Annotated[int, typer.Option(min=1, help="Images that are read and kept in memory at a time.")] = 16,
     view: Annotated[View, typer.Option(help="How maps are drawn.")] = View.auto,
-    percentile: Annotated[float, typer.Option(help="Of a map's values, that gets the last colour.")] = 99.0,
+    percentile: Annotated[float, typer.Option(help="Of a map's values, that gets the last color.")] = 99.0,
     share: Annotated[Share, typer.Option(help="Which maps share this: each by itself, or an image's targets.")] = Share.map,
     weights: options.Weights = None,
     class_names: options.ClassNames = None,

@@ -1,16 +1,16 @@
 """Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
 
 from jaxviz.plot._canvas import resized as resized
-from jaxviz.plot._categories import category_colours as category_colours
-from jaxviz.plot._categories import colours_of_classes as colours_of_classes
+from jaxviz.plot._categories import category_colors as category_colors
+from jaxviz.plot._categories import class_colors as class_colors
 from jaxviz.plot._categories import legend as legend
-from jaxviz.plot._colors import COLOURS as COLOURS
-from jaxviz.plot._colors import Colours as Colours
-from jaxviz.plot._colors import colour_table as colour_table
-from jaxviz.plot._colors import colourise as colourise
+from jaxviz.plot._colors import COLORS as COLORS
+from jaxviz.plot._colors import Colors as Colors
+from jaxviz.plot._colors import color_table as color_table
+from jaxviz.plot._colors import colorize as colorize
 from jaxviz.plot._figure import figure as figure
 from jaxviz.plot._grid import grid as grid
-from jaxviz.plot._maps import COLOURS_OF as COLOURS_OF
+from jaxviz.plot._maps import COLORS_OF as COLORS_OF
 from jaxviz.plot._maps import Style as Style
 from jaxviz.plot._maps import clip_limits as clip_limits
 from jaxviz.plot._maps import draw_maps as draw_maps
@@ -25,6 +25,6 @@ from jaxviz.plot._scatter import scatter as scatter
 from jaxviz.plot._sheet import Section as Section
 from jaxviz.plot._sheet import contact_sheet as contact_sheet
 from jaxviz.plot._table import Bar as Bar
-from jaxviz.plot._table import colour_bar as colour_bar
+from jaxviz.plot._table import color_bar as color_bar
 from jaxviz.plot._table import stack as stack
 from jaxviz.plot._table import table as table

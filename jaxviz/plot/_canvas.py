@@ -1,4 +1,4 @@
-"""What every picture needs: colours, type, captions that fit, tiles of one size."""
+"""What every picture needs: colors, type, captions that fit, tiles of one size."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.image import to_uint8
 
-_CHEQUER = 8  # pixels of a square
+_CHECKER = 8  # pixels of a square
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a picture: paper, text, and text of second rank."""
+    """Colors of a picture: paper, text, and text of second rank."""
 
-    paper: Colour
-    ink: Colour
-    faint: Colour
+    paper: Color
+    ink: Color
+    faint: Color
 
 
 LIGHT = Theme(paper=(255, 255, 255), ink=(32, 33, 36), faint=(128, 131, 137))
@@ -56,9 +56,9 @@ def fit(text: str, face: Font, width: int) -> str:
     return text[:low].rstrip() + "…" if low else ""
 
 
-def _on_chequers(images: np.ndarray) -> np.ndarray:
+def _on_checkers(images: np.ndarray) -> np.ndarray:
     _, height, width, _ = images.shape
-    rows, columns = np.arange(height)[:, None] // _CHEQUER, np.arange(width)[None] // _CHEQUER
+    rows, columns = np.arange(height)[:, None] // _CHECKER, np.arange(width)[None] // _CHECKER
     ground = np.where((rows + columns) % 2, np.float32(0.8), np.float32(1))[None, :, :, None]
     return ground + images[..., 3:] * (images[..., :3] - ground)
 
@@ -66,17 +66,17 @@ def _on_chequers(images: np.ndarray) -> np.ndarray:
 def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
     """Return uint8 (N, h, w, 3) from images (N, H, W, 1, 3 or 4) or (N, H, W), scaled to `height` with a Lanczos filter.
 
-    A fourth channel is opacity, and the images are laid on a chequerboard.
+    A fourth channel is opacity, and the images are laid on a checkerboard.
     """
     array = to_uint8(images)
     if array.ndim == 4 and array.shape[-1] == 4:
-        array = to_uint8(_on_chequers(array.astype(np.float32) / 255))
+        array = to_uint8(_on_checkers(array.astype(np.float32) / 255))
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim != 4 or 0 in array.shape:
         raise ArgumentError(f"Expected images of shape (N, H, W, C) with at least one image, got {np.shape(images)}.")
     if array.shape[-1] not in (1, 3):
         raise ArgumentError(
-            f"Cannot show {array.shape[-1]} channels as colours: expected 1 (grey), 3 (RGB) or 4 (with opacity). "
+            f"Cannot show {array.shape[-1]} channels as colors: expected 1 (gray), 3 (RGB) or 4 (with opacity). "
             "Choose some, for example images[..., :3], or images[..., [i]] for one of them."
         )
     array = np.broadcast_to(array, (*array.shape[:-1], 3))

@@ -1,4 +1,4 @@
-"""Colours that tell things apart: classes, groups; and a legend of them."""
+"""Colors that tell things apart: classes, groups; and a legend of them."""
 
 from __future__ import annotations
 
@@ -12,70 +12,70 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import fit, font, line_height, theme
 
-# Ten of Tableau's colours (as in matplotlib's "tab10"), reordered so that the first few differ most; grey last.
+# Ten of Tableau's colors (as in matplotlib's "tab10"), reordered so that the first few differ most; gray last.
 _TEN = ("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd", "e7c01d", "17becf", "e377c2", "8c564b", "7f7f7f")
 _FEW = 20
 _SWATCH = 14  # pixels of a side
 
 
-def category_colours(count: int) -> np.ndarray:
-    """Return colours that are easy to tell apart, uint8 (count, 3), RGB; beyond ten, hues by the golden angle in OKLCH.
+def category_colors(count: int) -> np.ndarray:
+    """Return colors that are easy to tell apart, uint8 (count, 3), RGB; beyond ten, hues by the golden angle in OKLCH.
 
     Raises:
         ArgumentError: a negative count.
 
-    >>> category_colours(2).tolist()
+    >>> category_colors(2).tolist()
     [[31, 119, 180], [255, 127, 14]]
     """
     if count < 0:
-        raise ArgumentError(f"Expected a number of colours of at least 0; got {count}.")
+        raise ArgumentError(f"Expected a number of colors of at least 0; got {count}.")
     first = np.array([list(bytes.fromhex(word)) for word in _TEN[:count]], np.uint8).reshape(-1, 3)
     more = np.arange(max(0, count - len(_TEN)))
     hues, lightness = np.deg2rad(40 + 137.508 * more), np.array([0.62, 0.82, 0.44, 0.72, 0.53])[more % 5]
     return np.concatenate([first, _from_oklch(lightness, 0.13, hues)])
 
 
-def colours_of_classes(classes: ArrayLike, count: int) -> np.ndarray:
-    """Return a colour for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
+def class_colors(classes: ArrayLike, count: int) -> np.ndarray:
+    """Return a color for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
 
     Args:
         classes: int (K,), numbers of classes.
-        count: of all classes that there are; beyond 20, colours are given by the order in `classes`.
+        count: of all classes that there are; beyond 20, colors are given by the order in `classes`.
     """
     given = np.asarray(classes)
-    return category_colours(count)[given] if count <= _FEW else category_colours(len(given))
+    return category_colors(count)[given] if count <= _FEW else category_colors(len(given))
 
 
-def legend(names: Sequence[str], colours: ArrayLike, *, width: int = 480, dark: bool = False) -> np.ndarray:
+def legend(names: Sequence[str], colors: ArrayLike, *, width: int = 480, dark: bool = False) -> np.ndarray:
     """Return swatches with names, in as many columns as fit, uint8 (height, width, 3).
 
     Args:
-        names: one for each colour; what is too long is shortened.
-        colours: uint8 (K, 3), RGB.
+        names: one for each color; what is too long is shortened.
+        colors: uint8 (K, 3), RGB.
         width: pixels.
         dark: white on black.
 
     Raises:
-        ArgumentError: another number of names than colours, or none.
+        ArgumentError: another number of names than colors, or none.
     """
-    swatches = np.asarray(colours)
+    swatches = np.asarray(colors)
     if not len(names) or swatches.shape != (len(names), 3):
-        raise ArgumentError(f"Expected as many colours (K, 3) as names, at least one; got {swatches.shape} and {len(names)}.")
-    colour, face = theme(dark), font(13)
+        raise ArgumentError(f"Expected as many colors (K, 3) as names, at least one; got {swatches.shape} and {len(names)}.")
+    color, face = theme(dark), font(13)
     step = max(line_height(face), _SWATCH) + 6
     cell = min(width, math.ceil(max(map(face.getlength, names))) + _SWATCH + 24)
     across = max(1, min(len(names), width // cell))
-    canvas = Image.new("RGB", (width, step * -(-len(names) // across)), colour.paper)
+    canvas = Image.new("RGB", (width, step * -(-len(names) // across)), color.paper)
     pen = ImageDraw.Draw(canvas)
     for i, (name, swatch) in enumerate(zip(names, swatches, strict=True)):
         x, y = i % across * cell, i // across * step
         pen.rectangle((x, y + 2, x + _SWATCH - 1, y + 1 + _SWATCH), fill=tuple(int(v) for v in swatch))
-        pen.text((x + _SWATCH + 7, y + 2 + _SWATCH / 2), fit(name, face, cell - _SWATCH - 9), colour.ink, face, anchor="lm")
+        pen.text((x + _SWATCH + 7, y + 2 + _SWATCH / 2), fit(name, face, cell - _SWATCH - 9), color.ink, face, anchor="lm")
     return np.asarray(canvas)
 
 
 def _from_oklch(lightness: np.ndarray, chroma: float, hue: np.ndarray) -> np.ndarray:
-    """Return uint8 RGB of colours in OKLCH (Ottosson, 2020), clipped to what sRGB has."""
+    """Return uint8 RGB of colors in OKLCH (Ottosson, 2020), clipped to what sRGB has."""
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
     lms = np.stack(
         [

@@ -1,4 +1,4 @@
-"""Numbers to colours, without matplotlib: sequential maps, and one for signed numbers that is neutral at 0. RGB throughout."""
+"""Numbers to colors, without matplotlib: sequential maps, and one for signed numbers that is neutral at 0. RGB throughout."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._types import ArrayLike
 
-Colours: TypeAlias = Literal["inferno", "viridis", "turbo", "grey", "blue_red"]
+Colors: TypeAlias = Literal["inferno", "viridis", "turbo", "gray", "blue_red"]
 Limits: TypeAlias = tuple[ArrayLike | float, ArrayLike | float]
 
-NOT_A_NUMBER = (150, 150, 150)  # in no map but grey
+NOT_A_NUMBER = (150, 150, 150)  # in no map but gray
 
-# Anchors at even distances, between which colours are interpolated: inferno and viridis (van der Walt, Smith, Firing; public
+# Anchors at even distances, between which colors are interpolated: inferno and viridis (van der Walt, Smith, Firing; public
 # domain) and turbo (Mikhailov, Google) within 7 of 255 of the published tables. Lightness rises evenly along the first two.
 # blue_red was computed in OKLab: as light at -v as at v, lightest at 0.
 _ANCHORS: dict[str, str] = {
@@ -24,47 +24,45 @@ _ANCHORS: dict[str, str] = {
     " fde725",
     "turbo": "30123b 4040a2 466be3 4294ff 28bceb 18ddc2 32f298 6dfe62 a4fc3c cdec34 eecf3a fdac34 fb7e21 eb500e d02f05 a91601"
     " 7a0403",
-    "grey": "000000 ffffff",
+    "gray": "000000 ffffff",
     "blue_red": "0767c6 0977e3 2889f6 4d9cfd 71affd 92c1fe b2d3fe d1e5fe f5f5f5 fdd9d4 febeb6 fea297 f9867b f06b60 e45048"
     " d63430 c4111a",
 }
-COLOURS = tuple(_ANCHORS)
+COLORS = tuple(_ANCHORS)
 
 
-def colour_table(colours: Colours) -> np.ndarray:
-    """Return the 256 colours of a map, uint8 (256, 3), RGB.
+def color_table(colors: Colors) -> np.ndarray:
+    """Return the 256 colors of a map, uint8 (256, 3), RGB.
 
     Raises:
         ArgumentError: an unknown name.
 
-    >>> colour_table("grey")[[0, 128, 255]].tolist()
+    >>> color_table("gray")[[0, 128, 255]].tolist()
     [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
     """
-    if colours not in _ANCHORS:
-        raise ArgumentError(
-            f"There are no colours {colours!r}.{near_matches(str(colours), COLOURS)} Known: {', '.join(COLOURS)}."
-        )
-    anchors = np.array([list(bytes.fromhex(word)) for word in _ANCHORS[colours].split()], float)
+    if colors not in _ANCHORS:
+        raise ArgumentError(f"There are no colors {colors!r}.{near_matches(str(colors), COLORS)} Known: {', '.join(COLORS)}.")
+    anchors = np.array([list(bytes.fromhex(word)) for word in _ANCHORS[colors].split()], float)
     at = np.linspace(0, len(anchors) - 1, 256)
     table = np.stack([np.interp(at, np.arange(len(anchors)), channel) for channel in anchors.T], -1)
     return np.floor(table + 0.5).astype(np.uint8)
 
 
-def colourise(values: ArrayLike, colours: Colours = "inferno", limits: Limits = (0.0, 1.0)) -> np.ndarray:
-    """Return the colours of numbers, uint8 (..., 3), RGB.
+def colorize(values: ArrayLike, colors: Colors = "inferno", limits: Limits = (0.0, 1.0)) -> np.ndarray:
+    """Return the colors of numbers, uint8 (..., 3), RGB.
 
     Args:
-        values: numbers of any shape (...). What is beyond the limits is clipped; NaN becomes a mid grey.
-        colours: `"inferno"`, `"viridis"`, `"turbo"` or `"grey"`; `"blue_red"` for signed numbers, with limits of -v and v.
-        limits: the numbers that get the first and the last colour, each one number or an array that broadcasts.
+        values: numbers of any shape (...). What is beyond the limits is clipped; NaN becomes a mid gray.
+        colors: `"inferno"`, `"viridis"`, `"turbo"` or `"gray"`; `"blue_red"` for signed numbers, with limits of -v and v.
+        limits: the numbers that get the first and the last color, each one number or an array that broadcasts.
 
     Raises:
-        ArgumentError: unknown colours.
+        ArgumentError: unknown colors.
 
-    >>> colourise(np.array([-1.0, 1.0]), "grey", (-1, 1)).tolist()
+    >>> colorize(np.array([-1.0, 1.0]), "gray", (-1, 1)).tolist()
     [[0, 0, 0], [255, 255, 255]]
     """
-    table = colour_table(colours)
+    table = color_table(colors)
     values = np.asarray(values, np.float64)
     low, high = (np.asarray(limit, np.float64) for limit in limits)
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ import numpy as np
 from jaxviz._errors import UnsupportedError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import tiles
-from jaxviz.plot._colors import colour_table
+from jaxviz.plot._colors import color_table
 from jaxviz.plot._table import Bar, check_table
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def figure(
         inches: height of a picture.
 
     Returns:
-        A figure with an axes for each picture, `figure.axes[r * Q + q]`, and one for each colour bar after them.
+        A figure with an axes for each picture, `figure.axes[r * Q + q]`, and one for each color bar after them.
 
     Raises:
         ArgumentError: as for `table`.
@@ -80,8 +80,8 @@ def figure(
     if title:
         made.suptitle(title, fontsize=10)
     for place, bar in zip(foot[0].subplots(1, len(bars), squeeze=False).flat if bars else (), bars, strict=True):
-        colours = ScalarMappable(Normalize(0, len(bar.ends) - 1), ListedColormap(colour_table(bar.colours) / 255))
-        drawn = made.colorbar(colours, cax=place, orientation="horizontal", ticks=range(len(bar.ends)))
+        colors = ScalarMappable(Normalize(0, len(bar.ends) - 1), ListedColormap(color_table(bar.colors) / 255))
+        drawn = made.colorbar(colors, cax=place, orientation="horizontal", ticks=range(len(bar.ends)))
         drawn.ax.set_xticklabels(bar.ends, fontsize=7)
         drawn.ax.set_title(bar.name, fontsize=8)
     return made

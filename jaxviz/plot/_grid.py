@@ -55,18 +55,18 @@ def grid(
         raise ArgumentError(f"Expected columns >= 1, got {columns}.")
     across = min(count, columns)
 
-    colours, face = theme(dark), font(min(16, max(9, height // 9)))
+    colors, face = theme(dark), font(min(16, max(9, height // 9)))
     line = line_height(face) + 4
     step_y = height + pad + (line if captions is not None else 0)
     top = pad if title is None else line + 2 * pad
     size = (across * (width + pad) + pad, top + math.ceil(count / across) * step_y)
-    canvas = Image.new("RGB", size, colours.paper)
+    canvas = Image.new("RGB", size, colors.paper)
     draw = ImageDraw.Draw(canvas)
     if title is not None:
-        draw.text((pad, pad), fit(title, face, size[0] - 2 * pad), fill=colours.ink, font=face)
+        draw.text((pad, pad), fit(title, face, size[0] - 2 * pad), fill=colors.ink, font=face)
     for i, tile in enumerate(shown):
         x, y = pad + i % across * (width + pad), top + i // across * step_y
         canvas.paste(Image.fromarray(tile), (x, y))
         if captions is not None:
-            draw.text((x, y + height + 1), fit(captions[i], face, width), fill=colours.ink, font=face)
+            draw.text((x, y + height + 1), fit(captions[i], face, width), fill=colors.ink, font=face)
     return np.asarray(canvas)

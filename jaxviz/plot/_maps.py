@@ -1,4 +1,4 @@
-"""Maps of what matters where, as pictures: in colours, over the photograph, as an outline. All uint8 (..., H, W, 3), RGB."""
+"""Maps of what matters where, as pictures: in colors, over the photograph, as an outline. All uint8 (..., H, W, 3), RGB."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.image import resize, to_uint8
-from jaxviz.plot._canvas import Colour
-from jaxviz.plot._colors import Colours, colourise
+from jaxviz.plot._canvas import Color
+from jaxviz.plot._colors import Colors, colorize
 
-Style: TypeAlias = Literal["heat", "signed", "grey", "colour"]
-COLOURS_OF: dict[str, Colours] = {"heat": "inferno", "signed": "blue_red", "grey": "grey"}
+Style: TypeAlias = Literal["heat", "signed", "gray", "color"]
+COLORS_OF: dict[str, Colors] = {"heat": "inferno", "signed": "blue_red", "gray": "gray"}
 
 _HATCH = 8  # pixels from stripe to stripe where there is nothing to see
 _STRIPES = np.array([[212] * 3, [226] * 3], np.uint8)
@@ -23,7 +23,7 @@ _STRIPES = np.array([[212] * 3, [226] * 3], np.uint8)
 def clip_limits(
     maps: ArrayLike, percentile: float = 99, *, signed: bool = False, shared: Sequence[int] = (), channels: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers that get the first and last colour of each map, each float64 (..., 1, 1), so that they broadcast.
+    """Return the numbers that get the first and last color of each map, each float64 (..., 1, 1), so that they broadcast.
 
     The last is a percentile of the map's pixels, for a few extreme ones would leave all others dark; the greatest where that
     percentile is 0, of maps that are 0 nearly everywhere. The first is the least, or 0 where that is negative. Of signed maps
@@ -63,18 +63,18 @@ def draw_maps(
     maps: ArrayLike,
     style: Style = "heat",
     *,
-    colours: Colours | None = None,
+    colors: Colors | None = None,
     percentile: float = 99,
     shared: Sequence[int] = (),
 ) -> np.ndarray:
     """Return pictures of maps, uint8 (..., H, W, 3).
 
     Args:
-        maps: float (..., H, W); for `style="colour"` (..., H, W, 3).
+        maps: float (..., H, W); for `style="color"` (..., H, W, 3).
         style: `"heat"`, from the least in black to the most in light yellow; `"signed"`, negative in blue, 0 in white,
-            positive in red; `"grey"`, absolute values from black to white; `"colour"`, of maps with three channels, each of
-            them brighter than mid grey where it is positive and darker where negative.
-        colours: others than the style's own, see `colourise`.
+            positive in red; `"gray"`, absolute values from black to white; `"color"`, of maps with three channels, each of
+            them brighter than mid gray where it is positive and darker where negative.
+        colors: others than the style's own, see `colorize`.
         percentile: the limit, see `clip_limits`.
         shared: axes whose maps share the limit.
 
@@ -83,22 +83,22 @@ def draw_maps(
     Raises:
         ArgumentError: another style or shape.
 
-    >>> draw_maps(np.eye(2), "grey", percentile=100)[..., 0].tolist()
+    >>> draw_maps(np.eye(2), "gray", percentile=100)[..., 0].tolist()
     [[255, 0], [0, 255]]
     """
     values = np.asarray(maps, np.float64)
-    if style not in (*COLOURS_OF, "colour"):
-        raise ArgumentError(f"A style is 'heat', 'signed', 'grey' or 'colour'; got {style!r}.")
-    if style == "colour":
+    if style not in (*COLORS_OF, "color"):
+        raise ArgumentError(f"A style is 'heat', 'signed', 'gray' or 'color'; got {style!r}.")
+    if style == "color":
         if values.shape[-1:] != (3,):
-            raise ArgumentError(f"Expected maps (..., H, W, 3) to show in colours; got {values.shape}.")
+            raise ArgumentError(f"Expected maps (..., H, W, 3) to show in colors; got {values.shape}.")
         _, high = clip_limits(values, percentile, signed=True, shared=shared, channels=True)
         picture = to_uint8(0.5 + np.clip(np.nan_to_num(values) / high, -1, 1) / 2)
         return _hatched(picture, np.asarray(_nothing(values).any(-1)))
-    if style == "grey":
+    if style == "gray":
         values = np.abs(values)
     low, high = clip_limits(values, percentile, signed=style == "signed", shared=shared)
-    return _hatched(colourise(values, colours or COLOURS_OF[style], (low, high)), _nothing(values, inner=2))
+    return _hatched(colorize(values, colors or COLORS_OF[style], (low, high)), _nothing(values, inner=2))
 
 
 def overlay(
@@ -106,7 +106,7 @@ def overlay(
     maps: ArrayLike,
     *,
     signed: bool = False,
-    colours: Colours | None = None,
+    colors: Colors | None = None,
     alpha: float = 0.8,
     constant: bool = False,
     fade: float = 0.8,
@@ -119,10 +119,10 @@ def overlay(
         images: (N, H, W, 3) or (N, H, W, 1); floats in [0, 1] or uint8.
         maps: float (N, ..., h, w), scaled to the images' size (bilinear) where theirs is another.
         signed: whether the sign matters: blue for negative, red for positive; otherwise negative counts as 0.
-        colours: others than `"inferno"`, or `"blue_red"` where signed, see `colourise`.
+        colors: others than `"inferno"`, or `"blue_red"` where signed, see `colorize`.
         alpha: opacity of the map at its limit, in [0, 1].
         constant: the same opacity everywhere, instead of one that rises with the map's value, or its absolute value.
-        fade: how much of the photographs' own colours is taken away, in [0, 1], so that they are not taken for the map's.
+        fade: how much of the photographs' own colors is taken away, in [0, 1], so that they are not taken for the map's.
         percentile: the limit, see `clip_limits`.
         shared: axes of `maps` along which the limit is shared.
 
@@ -142,26 +142,26 @@ def overlay(
     nothing = fitted(nothing.astype(np.float64), base.shape[1:3]) > 0.25
     low, high = clip_limits(np.where(nothing, np.nan, values), percentile, signed=signed, shared=shared)
     if signed:
-        tint, size = colourise(values, colours or "blue_red", (low, high)), np.abs(values) / high
+        tint, size = colorize(values, colors or "blue_red", (low, high)), np.abs(values) / high
     else:
-        tint, size = colourise(values, colours or "inferno", (low, high)), (values - low) / (high - low)
+        tint, size = colorize(values, colors or "inferno", (low, high)), (values - low) / (high - low)
     opacity = np.full(values.shape, alpha) if constant else alpha * np.clip(size, 0, 1)
     base = base.reshape(len(base), *[1] * (values.ndim - 3), *base.shape[1:])
-    grey = base @ np.array([0.299, 0.587, 0.114])
-    base = base + fade * (grey[..., None] - base)
+    gray = base @ np.array([0.299, 0.587, 0.114])
+    base = base + fade * (gray[..., None] - base)
     opacity = np.where(nothing, 0, opacity)[..., None]
     picture = to_uint8((base + opacity * (tint - base)) / 255)
     return _hatched(picture, nothing, over=True)
 
 
-def outline(images: ArrayLike, masks: ArrayLike, *, width: int = 2, colour: Colour = (255, 214, 10)) -> np.ndarray:
+def outline(images: ArrayLike, masks: ArrayLike, *, width: int = 2, color: Color = (255, 214, 10)) -> np.ndarray:
     """Draw the outlines of masks on the images, uint8 (N, ..., H, W, 3).
 
     Args:
         images: (N, H, W, 3) or (N, H, W, 1); floats in [0, 1] or uint8.
         masks: bool (N, ..., H, W), such as `attribution.resize(size).threshold(0.2)`.
         width: pixels of the line, within the mask.
-        colour: of the line, RGB.
+        color: of the line, RGB.
 
     Raises:
         ArgumentError: masks that do not fit.
@@ -171,7 +171,7 @@ def outline(images: ArrayLike, masks: ArrayLike, *, width: int = 2, colour: Colo
     for _ in range(width):  # a pixel less at each side; the image's border is no edge
         framed = np.pad(core, [(0, 0)] * (core.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
         core = core & framed[..., :-2, 1:-1] & framed[..., 2:, 1:-1] & framed[..., 1:-1, :-2] & framed[..., 1:-1, 2:]
-    return np.where((inside & ~core)[..., None], np.array(colour, np.uint8), base.astype(np.uint8))
+    return np.where((inside & ~core)[..., None], np.array(color, np.uint8), base.astype(np.uint8))
 
 
 def highlight(images: ArrayLike, masks: ArrayLike, *, dim: float = 0.7) -> np.ndarray:

@@ -12,7 +12,7 @@ QUALITY = 88  # of JPEG: a tenth of the PNG's size, and small letters stay clear
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as JPEG, with all of its colours' detail."""
+    """Return a picture as JPEG, with all of its colors' detail."""
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Points of a plane as pictures: thumbnails where there is room, dots where there is none, a colour for each class."""
+"""Points of a plane as pictures: thumbnails where there is room, dots where there is none, a color for each class."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
-from jaxviz.plot._canvas import Colour, Font, Theme, fit, font, line_height, theme, tiles
-from jaxviz.plot._categories import category_colours
+from jaxviz.plot._canvas import Color, Font, Theme, fit, font, line_height, theme, tiles
+from jaxviz.plot._categories import category_colors
 
 Arrangement: TypeAlias = Literal["grid", "free", "dots"]
 
-_FEW = 20  # classes that can have colours of their own for good
+_FEW = 20  # classes that can have colors of their own for good
 _LISTED = 30  # classes of the legend at most
 _SMOOTH = 3  # dots are drawn this much larger and scaled down: Pillow's circles have no smooth edges
 
@@ -35,20 +35,20 @@ def scatter(
     legend: bool = True,
     dark: bool = False,
 ) -> np.ndarray:
-    """Draw points, both axes at one scale, with thumbnails and class-coloured borders.
+    """Draw points, both axes at one scale, with thumbnails and class-colored borders.
 
     Args:
         points: float (N, 2), such as a t-SNE or two principal components.
         images: thumbnails (N, H, W, 1 or 3), floats in [0, 1] or uint8; dots alone without.
-        labels: N classes, or none; "" has no colour of its own.
-        classes: all classes that there are, in the order in which they are listed and coloured; alphabetical unless given.
+        labels: N classes, or none; "" has no color of its own.
+        classes: all classes that there are, in the order in which they are listed and colored; alphabetical unless given.
         arrange: "grid" puts on each place of a grid the thumbnail that is nearest to it, and moves it there: no two overlap,
             and what finds no place is left out. "free" leaves thumbnails where they belong and draws those that would
             cover another as dots. "dots" draws no thumbnails.
         size: pixels of the longer side of the plane.
         tile: pixels of a thumbnail's longer side, its border included.
         title: a line above.
-        legend: classes with their colours and numbers of points, to the right; the 30 most frequent.
+        legend: classes with their colors and numbers of points, to the right; the 30 most frequent.
         dark: white on black.
 
     Returns:
@@ -71,11 +71,11 @@ def scatter(
     if (labels and len(labels) != len(array)) or (images is not None and len(images) != len(array)):
         counts = f"{len(labels)} and {'none' if images is None else len(images)}"
         raise ArgumentError(f"Expected {len(array)} labels and {len(array)} images, or none; got {counts}.")
-    paper, colour = theme(dark), _colours_of(labels, classes, len(array), theme(dark))
+    paper, color = theme(dark), _colors_of(labels, classes, len(array), theme(dark))
     at, width, height = _placed(array, size, tile)
     canvas = Image.new("RGB", (width, height), paper.paper)
     if images is None or arrange != "grid":  # on a grid every dot would be behind the thumbnail of its place
-        _draw_dots(canvas, at, colour, radius=max(1.5, size / 640))
+        _draw_dots(canvas, at, color, radius=max(1.5, size / 640))
     if images is not None and arrange != "dots":
         chosen = list((_on_grid if arrange == "grid" else _where_they_are)(at, tile, width, height))
         border = max(1, tile // 16) if any(labels) else 0
@@ -85,25 +85,25 @@ def scatter(
             high, wide = picture.shape[:2]
             left, top = round(x - wide / 2), round(y - high / 2)
             box = (left - border, top - border, left + wide + border, top + high + border)
-            canvas.paste(colour[row], box)
+            canvas.paste(color[row], box)
             canvas.paste(Image.fromarray(picture), (left, top))
     return np.asarray(_with_legend(canvas, labels if legend else (), classes, title, paper, size))
 
 
-def label_colours(labels: Sequence[str], classes: Sequence[str] = ()) -> dict[str, Colour]:
-    """Return the colour of each class but "", in order.
+def label_colors(labels: Sequence[str], classes: Sequence[str] = ()) -> dict[str, Color]:
+    """Return the color of each class but "", in order.
 
-    Of few classes that are given each keeps its colour whatever others are there; of many there are not colours enough.
+    Of few classes that are given each keeps its color whatever others are there; of many there are not colors enough.
     """
     there = set(labels) - {""}
     names = [name for name in dict.fromkeys(classes) if name in there or len(classes) <= _FEW]
     names += sorted(there - set(names), key=lambda name: (name.casefold(), name))
-    colours = [(int(r), int(g), int(b)) for r, g, b in category_colours(len(names))]
-    return {name: colour for name, colour in zip(names, colours, strict=True) if name in there}
+    colors = [(int(r), int(g), int(b)) for r, g, b in category_colors(len(names))]
+    return {name: color for name, color in zip(names, colors, strict=True) if name in there}
 
 
-def _colours_of(labels: Sequence[str], classes: Sequence[str], count: int, paper: Theme) -> list[Colour]:
-    known = label_colours(labels, classes)
+def _colors_of(labels: Sequence[str], classes: Sequence[str], count: int, paper: Theme) -> list[Color]:
+    known = label_colors(labels, classes)
     return [known.get(name, paper.faint) for name in labels] if labels else [paper.faint] * count
 
 
@@ -118,18 +118,18 @@ def _placed(points: np.ndarray, size: int, tile: int) -> tuple[np.ndarray, int, 
 
 
 def _on_grid(at: np.ndarray, tile: int, width: int, height: int) -> Iterator[tuple[int, float, float]]:
-    """Yield for each cell of a grid the point nearest to its centre, and the centre."""
+    """Yield for each cell of a grid the point nearest to its center, and the center."""
     across, down = max(1, width // tile), max(1, height // tile)
     start = np.array([(width - across * tile) / 2, (height - down * tile) / 2])
     cells = np.clip(np.floor((at - start) / tile).astype(int), 0, [across - 1, down - 1])
-    centres = start + (cells + 0.5) * tile
-    distance = ((at - centres) ** 2).sum(1)
+    centers = start + (cells + 0.5) * tile
+    distance = ((at - centers) ** 2).sum(1)
     taken: set[tuple[int, int]] = set()
     for row in np.argsort(distance, kind="stable"):
         cell = int(cells[row, 0]), int(cells[row, 1])
         if cell not in taken:
             taken.add(cell)
-            yield int(row), float(centres[row, 0]), float(centres[row, 1])
+            yield int(row), float(centers[row, 0]), float(centers[row, 1])
 
 
 def _where_they_are(at: np.ndarray, tile: int, width: int, height: int) -> Iterator[tuple[int, float, float]]:
@@ -148,12 +148,12 @@ def _thumbnails(images: np.ndarray, longest: int) -> np.ndarray:
     return tiles(images, max(1, round(longest * min(1, height / width))))
 
 
-def _draw_dots(canvas: Image.Image, at: np.ndarray, colours: Sequence[Colour], radius: float) -> None:
+def _draw_dots(canvas: Image.Image, at: np.ndarray, colors: Sequence[Color], radius: float) -> None:
     """Draw discs with smooth edges; the last over the first."""
     reach = math.ceil(radius) + 1
     side = np.arange(-reach * _SMOOTH, (reach + 1) * _SMOOTH) / _SMOOTH + 0.5 / _SMOOTH
     masks: dict[tuple[int, int], Image.Image] = {}
-    for (x, y), colour in zip(at, colours, strict=True):
+    for (x, y), color in zip(at, colors, strict=True):
         # Of a fine grid of places within a pixel, each needs its mask once.
         (left, part_x), (top, part_y) = (divmod(round(v * _SMOOTH), _SMOOTH) for v in (x, y))
         if (part_x, part_y) not in masks:
@@ -161,7 +161,7 @@ def _draw_dots(canvas: Image.Image, at: np.ndarray, colours: Sequence[Colour], r
             covered = inside.reshape(len(side) // _SMOOTH, _SMOOTH, -1, _SMOOTH).mean((1, 3))
             masks[part_x, part_y] = Image.fromarray((covered * 255).astype(np.uint8))
         mask = masks[part_x, part_y]
-        canvas.paste(colour, (left - reach, top - reach), mask)
+        canvas.paste(color, (left - reach, top - reach), mask)
 
 
 def _with_legend(
@@ -172,7 +172,7 @@ def _with_legend(
     counts = Counter(name for name in labels if name)
     margin = max(12, size // 50)
     head = line_height(large) + margin // 2 if title else 0
-    side = _legend(counts, label_colours(labels, classes), small, paper, size) if counts else None
+    side = _legend(counts, label_colors(labels, classes), small, paper, size) if counts else None
     wide = plane.width + 2 * margin + (side.width + margin if side else 0)
     high = max(plane.height, side.height if side else 0) + head + 2 * margin
     page = Image.new("RGB", (wide, high), paper.paper)
@@ -184,9 +184,9 @@ def _with_legend(
     return page
 
 
-def _legend(counts: Counter[str], colours: dict[str, Colour], face: Font, paper: Theme, size: int) -> Image.Image:
+def _legend(counts: Counter[str], colors: dict[str, Color], face: Font, paper: Theme, size: int) -> Image.Image:
     frequent = {name for name, _ in counts.most_common(_LISTED)}
-    listed = [name for name in colours if name in frequent]
+    listed = [name for name in colors if name in frequent]
     rest = len(counts) - len(listed)
     step, mark = round(1.5 * line_height(face)), line_height(face)
     room = max(60, size // 5)
@@ -201,7 +201,7 @@ def _legend(counts: Counter[str], colours: dict[str, Colour], face: Font, paper:
     draw = ImageDraw.Draw(made)
     for i, (name, text, number) in enumerate(zip(listed, texts, numbers, strict=True)):
         y = i * step + step // 2
-        draw.rectangle((0, y - mark // 2, mark - 1, y + mark // 2 - 1), fill=colours[name])
+        draw.rectangle((0, y - mark // 2, mark - 1, y + mark // 2 - 1), fill=colors[name])
         draw.text((left, y), text, fill=paper.ink, font=face, anchor="lm")
         draw.text((width, y), number, fill=paper.faint, font=face, anchor="rm")
     if rest:

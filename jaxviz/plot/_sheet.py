@@ -76,7 +76,7 @@ def contact_sheet(
     _check(sections)
     counts = [len(s.captions) for s in sections]
     layout = _layout(counts, np.shape(sections[0].images), columns, tile)
-    colours, small, large = theme(dark), font(12), font(17)
+    colors, small, large = theme(dark), font(12), font(17)
     if layout.tile[0] >= 160:
         small, large = font(14), font(19)
     headings = [s.heading for s in sections]
@@ -86,14 +86,14 @@ def contact_sheet(
     rows = [math.ceil(n / layout.columns) for n in counts]
     width = 2 * margin + layout.columns * layout.step[1] - layout.gap
     height = top + sum(head + r * layout.step[0] for r in rows) + (len(rows) - 1) * layout.gap + margin - layout.gap
-    canvas = Image.new("RGB", (width, height), colours.paper)
+    canvas = Image.new("RGB", (width, height), colors.paper)
     draw = ImageDraw.Draw(canvas)
     if title:
-        draw.text((margin, margin - 4), fit(title, large, width - 2 * margin), fill=colours.ink, font=large)
+        draw.text((margin, margin - 4), fit(title, large, width - 2 * margin), fill=colors.ink, font=large)
     y = top
     for section, count, lines in zip(sections, counts, rows, strict=True):
         if section.heading:
-            draw.text((margin, y - 2), fit(section.heading, large, width - 2 * margin), fill=colours.ink, font=large)
+            draw.text((margin, y - 2), fit(section.heading, large, width - 2 * margin), fill=colors.ink, font=large)
         y += head
         for i in range(count):
             row, column = divmod(i, layout.columns)
@@ -107,9 +107,9 @@ def contact_sheet(
                 if note and caption != " ".join(section.captions[i].split()):  # the name matters more than its note
                     note, caption = "", fit(section.captions[i], small, layout.cell)
                 below = y0 + layout.tile[0] + 4
-                draw.text((x0, below), caption, fill=colours.ink, font=small)
+                draw.text((x0, below), caption, fill=colors.ink, font=small)
                 if note:
-                    draw.text((x0 + layout.cell, below), note, fill=colours.faint, font=small, anchor="ra")
+                    draw.text((x0 + layout.cell, below), note, fill=colors.faint, font=small, anchor="ra")
         y += lines * layout.step[0] + layout.gap
     return np.asarray(canvas)
 

@@ -1,4 +1,4 @@
-"""A table of pictures: rows of images, columns of methods or classes, with headings, captions and colour bars."""
+"""A table of pictures: rows of images, columns of methods or classes, with headings, captions and color bars."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from PIL import Image, ImageDraw
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
-from jaxviz.plot._canvas import Colour, Font, Theme, fit, font, line_height, theme, tiles
-from jaxviz.plot._colors import Colours, colour_table
+from jaxviz.plot._canvas import Color, Font, Theme, fit, font, line_height, theme, tiles
+from jaxviz.plot._colors import Colors, color_table
 
-_BAR = 160  # pixels of a colour bar's length
+_BAR = 160  # pixels of a color bar's length
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A colour bar: what it is of, its colours, and the words at its ends (and in its middle)."""
+    """A color bar: what it is of, its colors, and the words at its ends (and in its middle)."""
 
     name: str
-    colours: Colours
+    colors: Colors
     ends: Sequence[str]
 
 
-def colour_bar(
-    colours: Colours = "inferno",
+def color_bar(
+    colors: Colors = "inferno",
     ends: Sequence[str] = ("0", "1"),
     *,
     name: str = "",
@@ -35,11 +35,11 @@ def colour_bar(
     thickness: int = 12,
     dark: bool = False,
 ) -> np.ndarray:
-    """Return a lying colour bar with words below it, uint8 (height, width, 3).
+    """Return a lying color bar with words below it, uint8 (height, width, 3).
 
     Args:
-        colours: see `colourise`.
-        ends: two or more words, at even distances from the first colour to the last.
+        colors: see `colorize`.
+        ends: two or more words, at even distances from the first color to the last.
         name: what it is of, to the left.
         length: pixels of the bar.
         thickness: pixels of the bar.
@@ -50,19 +50,19 @@ def colour_bar(
     """
     if len(ends) < 2 or length < 2 or thickness < 1:
         raise ArgumentError(f"Expected two words or more and a length of at least 2; got {list(ends)}, {length}x{thickness}.")
-    colour, face = theme(dark), font(12)
-    bar = np.repeat(colour_table(colours)[np.linspace(0, 255, length).round().astype(int)][None], thickness, 0)
+    color, face = theme(dark), font(12)
+    bar = np.repeat(color_table(colors)[np.linspace(0, 255, length).round().astype(int)][None], thickness, 0)
     label = math.ceil(face.getlength(name)) + 8 if name else 0
     over = [math.ceil(face.getlength(ends[i]) / 2) for i in (0, -1)]  # the words stand out at both sides
     left = max(label, over[0])
-    canvas = Image.new("RGB", (left + length + over[1], thickness + 3 + line_height(face)), colour.paper)
+    canvas = Image.new("RGB", (left + length + over[1], thickness + 3 + line_height(face)), color.paper)
     draw = ImageDraw.Draw(canvas)
     canvas.paste(Image.fromarray(bar), (left, 0))
     if name:
-        draw.text((left - 8, thickness / 2), name, fill=colour.ink, font=face, anchor="rm")
+        draw.text((left - 8, thickness / 2), name, fill=color.ink, font=face, anchor="rm")
     for i, word in enumerate(ends):
         at = left + (length - 1) * i / (len(ends) - 1)
-        draw.text((at, thickness + 3), word, fill=colour.faint, font=face, anchor="ma")
+        draw.text((at, thickness + 3), word, fill=color.faint, font=face, anchor="ma")
     return np.asarray(canvas)
 
 
@@ -86,7 +86,7 @@ def table(
         rows: R names, to the left, or none.
         captions: R sequences of Q texts below the pictures, or none; what is too long is shortened.
         groups: headings above those of the columns: (text, how many columns it spans), all columns together.
-        bars: colour bars below all.
+        bars: color bars below all.
         title: a line above all.
         tile: height of a picture in pixels; their own, but at least 96 and at most 224, unless given.
         dark: white on black instead of black on white.
@@ -104,7 +104,7 @@ def table(
     check_table(shown, columns, rows, captions, groups)
     _, height, width, _ = shown[0].shape
     small, large = (font(14), font(18)) if height >= 160 else (font(12), font(16))
-    colours, line = theme(dark), line_height(small) + 4
+    colors, line = theme(dark), line_height(small) + 4
     seam, gap, margin = max(2, height // 32), max(8, height // 10), max(16, height // 6)
     starts = _starts(groups or [("", len(columns))], width + seam, gap)
     below = [[_lines(text, small, width) for text in texts] for texts in captions]
@@ -113,26 +113,26 @@ def table(
     right = left + starts[-1] + width
     top = margin + (line_height(large) + 14 if title else 0) + (line + 4 if groups else 0) + line
     end = top + len(shown) * (height + seam) - seam + sum(under)
-    drawn = [colour_bar(bar.colours, bar.ends, name=bar.name, dark=dark) for bar in bars]
-    foot = _wrap(drawn, right - left, 32, colours.paper) if drawn else None
+    drawn = [color_bar(bar.colors, bar.ends, name=bar.name, dark=dark) for bar in bars]
+    foot = _wrap(drawn, right - left, 32, colors.paper) if drawn else None
     right = right if foot is None else max(right, left + foot.shape[1])
     size = (right + margin, end + (0 if foot is None else foot.shape[0] + gap) + margin)
-    canvas = Image.new("RGB", size, colours.paper)
+    canvas = Image.new("RGB", size, colors.paper)
     draw = ImageDraw.Draw(canvas)
     if title:
-        draw.text((left, margin - 2), fit(title, large, right - left), fill=colours.ink, font=large)
+        draw.text((left, margin - 2), fit(title, large, right - left), fill=colors.ink, font=large)
     sizes = [font(n) for n in range(14 if height >= 160 else 12, 8, -1)]  # the largest in which all headings fit
     head = next((face for face in sizes if max(map(face.getlength, columns)) <= width), sizes[-1])
-    _heads(draw, colours, head, columns, groups, [left + start for start in starts], width, top - line, line)
+    _heads(draw, colors, head, columns, groups, [left + start for start in starts], width, top - line, line)
     y = top
     for r, row in enumerate(shown):
         if rows:
-            draw.text((margin, y + height / 2), fit(rows[r], small, width), fill=colours.ink, font=small, anchor="lm")
+            draw.text((margin, y + height / 2), fit(rows[r], small, width), fill=colors.ink, font=small, anchor="lm")
         for q, picture in enumerate(row):
             canvas.paste(Image.fromarray(picture), (left + starts[q], y))
             for i, text in enumerate(below[r][q] if below else ()):
                 at = (left + starts[q], y + height + 1 + i * (line - 2))
-                draw.text(at, text, fill=colours.faint, font=small)
+                draw.text(at, text, fill=colors.faint, font=small)
         y += height + seam + under[r]
     if foot is not None:
         canvas.paste(Image.fromarray(foot), (left, end + gap))
@@ -160,7 +160,7 @@ def _lines(text: str, face: Font, width: int) -> list[str]:
 
 def _heads(
     draw: ImageDraw.ImageDraw,
-    colours: Theme,
+    colors: Theme,
     face: Font,
     columns: Sequence[str],
     groups: Sequence[tuple[str, int]],
@@ -170,13 +170,13 @@ def _heads(
     line: int,
 ) -> None:
     for x, text in zip(lefts, columns, strict=True):
-        draw.text((x, y), fit(text, face, width), fill=colours.ink, font=face)
+        draw.text((x, y), fit(text, face, width), fill=colors.ink, font=face)
     at = 0
     for text, count in groups:
         x, end = lefts[at], lefts[at + count - 1] + width
-        draw.text((x, y - line - 4), fit(text, face, end - x), fill=colours.ink, font=face)
+        draw.text((x, y - line - 4), fit(text, face, end - x), fill=colors.ink, font=face)
         if text and count > 1:
-            draw.line((x, y - 4, end, y - 4), fill=colours.faint)
+            draw.line((x, y - 4, end, y - 4), fill=colors.faint)
         at += count
 
 
@@ -196,7 +196,7 @@ def _starts(groups: Sequence[tuple[str, int]], step: int, gap: int) -> list[int]
     return starts
 
 
-def _wrap(pictures: Sequence[np.ndarray], width: int, gap: int, paper: Colour) -> np.ndarray:
+def _wrap(pictures: Sequence[np.ndarray], width: int, gap: int, paper: Color) -> np.ndarray:
     """Put pictures of one height beside each other, on as many lines as it takes."""
     lines: list[list[np.ndarray]] = [[]]
     for picture in pictures:

@@ -42,8 +42,8 @@ def test_every_method_can_be_drawn_and_saved(method: str, tmp_path: Path) -> Non
 def test_views() -> None:
     positive = made(np.abs(random_images(3, 4, 4)) + 1)
     signed = made(random_images(3, 4, 4) - 0.5)
-    colours = made(random_images(3, 16, 16, 3) - 0.5, spatial=False, method="saliency")
-    parts = made(colours.maps, spatial=False, method="input_x_gradient", settings={"baseline": "mean"})
+    colors = made(random_images(3, 16, 16, 3) - 0.5, spatial=False, method="saliency")
+    parts = made(colors.maps, spatial=False, method="input_x_gradient", settings={"baseline": "mean"})
     resized = plot.fitted(positive.maps.astype(float), (16, 16))
 
     def shown(attribution: Attribution, images: np.ndarray | None = None, **look) -> np.ndarray:
@@ -54,12 +54,12 @@ def test_views() -> None:
     np.testing.assert_array_equal(shown(positive, IMAGES), plot.overlay(IMAGES, positive.maps))
     np.testing.assert_array_equal(shown(signed), plot.draw_maps(signed.maps, "signed"))
     np.testing.assert_array_equal(shown(signed, IMAGES), plot.overlay(IMAGES, signed.maps, signed=True))
-    np.testing.assert_array_equal(shown(colours, IMAGES), plot.draw_maps(np.abs(colours.maps).max(-1), "grey"))
+    np.testing.assert_array_equal(shown(colors, IMAGES), plot.draw_maps(np.abs(colors.maps).max(-1), "gray"))
     np.testing.assert_array_equal(shown(parts), plot.draw_maps(parts.maps.sum(-1), "signed"))
-    np.testing.assert_array_equal(shown(colours, view="colour"), plot.draw_maps(colours.maps, "colour"))
+    np.testing.assert_array_equal(shown(colors, view="color"), plot.draw_maps(colors.maps, "color"))
     limits = {"percentile": 80, "shared": [0]}
     np.testing.assert_array_equal(
-        shown(colours, percentile=80, share="all"), plot.draw_maps(np.abs(colours.maps).max(-1), "grey", **limits)
+        shown(colors, percentile=80, share="all"), plot.draw_maps(np.abs(colors.maps).max(-1), "gray", **limits)
     )
 
 
@@ -67,7 +67,7 @@ def test_targets_of_an_image_share_their_limit_where_asked() -> None:
     maps = np.stack([np.tile(np.eye(8), (3, 1, 1)), np.tile(0.5 * np.eye(8), (3, 1, 1))], 1)
     both = made(maps, many=True)
     draw = jv.attribution._pictures.draw
-    alone, shared = draw(both, view="grey"), draw(both, view="grey", share="image")
+    alone, shared = draw(both, view="gray"), draw(both, view="gray", share="image")
     assert alone[:, 1].max() == 255 and shared[:, 1].max() == 128 and shared[:, 0].max() == 255
 
 
@@ -113,11 +113,11 @@ def test_comparison_says_everything_once() -> None:
         lambda a: a.picture(view="overlay"),
         lambda a: a.picture(share="row"),
         lambda a: a.picture(percentile=0),
-        lambda a: a.reduce().picture(view="colour"),
+        lambda a: a.reduce().picture(view="color"),
         lambda a: compare([]),
         lambda a: compare([a, a[:2]], IMAGES),
         lambda a: compare([a, a.resize(8)]),
-        lambda a: compare([a, a], view=["grey"]),
+        lambda a: compare([a, a], view=["gray"]),
         lambda a: compare([a], across=0),
     ],
 )

@@ -24,7 +24,7 @@ def test_every_image_is_in_its_place_unchanged() -> None:
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8)])
-def test_grey_and_colour(shape: tuple[int, ...]) -> None:
+def test_gray_and_color(shape: tuple[int, ...]) -> None:
     picture = grid(np.full(shape, 0.2), pad=0)
     assert picture.shape == (16, 16, 3) and (picture == 51).all()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxviz._errors import ArgumentError
-from jaxviz.plot import clip_limits, colour_table, draw_maps, highlight, outline, overlay
+from jaxviz.plot import clip_limits, color_table, draw_maps, highlight, outline, overlay
 from tests.tiny import random_images
 
 
@@ -37,24 +37,24 @@ def test_limits_of_maps_that_are_nearly_everywhere_0_or_not_finite() -> None:
 
 def test_styles() -> None:
     values = np.array([[-2.0, 0], [1, 2]])
-    assert draw_maps(values, "grey", percentile=100)[..., 0].tolist() == [[255, 0], [128, 255]]
-    red_blue = colour_table("blue_red")
+    assert draw_maps(values, "gray", percentile=100)[..., 0].tolist() == [[255, 0], [128, 255]]
+    red_blue = color_table("blue_red")
     np.testing.assert_array_equal(draw_maps(values, "signed", percentile=100), red_blue[[[0, 128], [191, 255]]])
-    np.testing.assert_array_equal(draw_maps(values, "heat", percentile=100), colour_table("inferno")[[[0, 0], [128, 255]]])
-    np.testing.assert_array_equal(draw_maps(values, colours="viridis", percentile=100)[1, 1], colour_table("viridis")[255])
-    colours = draw_maps(np.array([[[1.0, 0, -1]]]), "colour", percentile=100)
-    assert colours.tolist() == [[[255, 128, 0]]], "RGB"
+    np.testing.assert_array_equal(draw_maps(values, "heat", percentile=100), color_table("inferno")[[[0, 0], [128, 255]]])
+    np.testing.assert_array_equal(draw_maps(values, colors="viridis", percentile=100)[1, 1], color_table("viridis")[255])
+    colors = draw_maps(np.array([[[1.0, 0, -1]]]), "color", percentile=100)
+    assert colors.tolist() == [[[255, 128, 0]]], "RGB"
 
 
 def test_shared_limits_make_maps_comparable() -> None:
     maps = np.stack([np.eye(8), 0.5 * np.eye(8)])
-    alone, together = draw_maps(maps, "grey"), draw_maps(maps, "grey", shared=[0])
+    alone, together = draw_maps(maps, "gray"), draw_maps(maps, "gray", shared=[0])
     assert np.array_equal(alone[0], alone[1]) and together[1].max() == 128 and together[0].max() == 255
 
 
 def test_a_map_is_drawn_the_same_alone_and_in_a_batch() -> None:
     maps = random_images(3, 9, 7) - 0.5
-    for style in ("heat", "signed", "grey"):
+    for style in ("heat", "signed", "gray"):
         np.testing.assert_array_equal(draw_maps(maps, style)[1], draw_maps(maps[1], style))
     photos = random_images(3, 18, 14, 3)
     np.testing.assert_array_equal(overlay(photos, maps)[2], overlay(photos[2:], maps[2:])[0])
@@ -64,10 +64,10 @@ def test_nothing_to_see_is_hatched() -> None:
     maps = np.ones((3, 16, 16)) * np.arange(1, 17)
     maps[1] = 0
     maps[2] = np.nan
-    shown = draw_maps(maps, "grey")
+    shown = draw_maps(maps, "gray")
     assert np.array_equal(shown[1], shown[2]) and len(np.unique(shown[1])) == 2 and not np.array_equal(shown[0], shown[1])
     maps[0, :4] = np.nan
-    partly = draw_maps(maps, "grey")
+    partly = draw_maps(maps, "gray")
     assert np.array_equal(partly[0, :4], shown[1, :4]) and np.array_equal(partly[0, 4:], shown[0, 4:])
     over = overlay(random_images(3, 16, 16, 3), maps)
     assert (over[1] == 212).all(-1).mean() > 0.4 and not (over[0, 4:] == 212).all(-1).any()
@@ -79,15 +79,15 @@ def test_overlay_blends_by_magnitude_or_evenly() -> None:
     maps = np.array([[[0.0, 1], [2, 4]]])
     plain = overlay(photos, maps, fade=0, alpha=1, percentile=100)
     assert plain[0, 0, 0].tolist() == [204, 102, 102], "where the map is 0 the photograph is untouched, RGB"
-    np.testing.assert_array_equal(plain[0, 1, 1], colour_table("inferno")[255])
-    half = overlay(photos, maps, fade=0, alpha=0.5, percentile=100, constant=True, colours="grey")
+    np.testing.assert_array_equal(plain[0, 1, 1], color_table("inferno")[255])
+    half = overlay(photos, maps, fade=0, alpha=0.5, percentile=100, constant=True, colors="gray")
     assert half[0, 0, 0].tolist() == [102, 51, 51] and half[0, 1, 1].tolist() == [230, 179, 179]
     faded = overlay(photos, maps, fade=1, percentile=100)
-    assert np.ptp(faded[0, 0, 0].astype(int)) == 0, "grey"
+    assert np.ptp(faded[0, 0, 0].astype(int)) == 0, "gray"
     signed = overlay(photos, maps * [[1, -1], [1, -1]], signed=True, fade=0, alpha=1, percentile=100)
-    np.testing.assert_array_equal(signed[0, 1, 1], colour_table("blue_red")[0])
-    grey = overlay(np.full((1, 2, 2, 1), 51, np.uint8), maps, fade=0)
-    assert grey[0, 0, 0].tolist() == [51] * 3
+    np.testing.assert_array_equal(signed[0, 1, 1], color_table("blue_red")[0])
+    gray = overlay(np.full((1, 2, 2, 1), 51, np.uint8), maps, fade=0)
+    assert gray[0, 0, 0].tolist() == [51] * 3
 
 
 def test_overlay_scales_maps_and_takes_several_a_photo() -> None:
@@ -101,7 +101,7 @@ def test_outline_and_highlight() -> None:
     photos = np.full((1, 6, 6, 3), 200, np.uint8)
     mask = np.zeros((1, 6, 6), bool)
     mask[0, 1:5, 1:6] = True  # it touches the right border, which is no edge
-    drawn = outline(photos, mask, width=1, colour=(1, 2, 3))
+    drawn = outline(photos, mask, width=1, color=(1, 2, 3))
     line = (drawn == [1, 2, 3]).all(-1)[0].astype(int).tolist()
     assert line == [[0] * 6, [0, 1, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 1, 1, 1, 1, 1], [0] * 6]
     assert (drawn[0, 0] == 200).all() and (outline(photos, mask, width=9)[mask] != 200).all()
@@ -117,7 +117,7 @@ def test_outline_and_highlight() -> None:
         lambda: clip_limits(np.zeros((2, 3, 3)), shared=[1]),
         lambda: clip_limits(np.zeros(3)),
         lambda: draw_maps(np.zeros((2, 2)), "jet"),
-        lambda: draw_maps(np.zeros((2, 2)), "colour"),
+        lambda: draw_maps(np.zeros((2, 2)), "color"),
         lambda: overlay(np.zeros((2, 4, 4, 3)), np.zeros((3, 4, 4))),
         lambda: overlay(np.zeros((4, 4, 3)), np.zeros((1, 4, 4))),
         lambda: overlay(np.zeros((1, 4, 4, 3)), np.ones((1, 4, 4)), alpha=2),

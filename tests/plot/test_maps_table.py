@@ -1,4 +1,4 @@
-"""Tables of pictures, as arrays and as matplotlib figures; colour bars."""
+"""Tables of pictures, as arrays and as matplotlib figures; color bars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxviz._errors import ArgumentError, UnsupportedError
-from jaxviz.plot import Bar, colour_bar, colour_table, figure, table
+from jaxviz.plot import Bar, color_bar, color_table, figure, table
 from tests.tiny import random_images
 
 PICTURES = (random_images(2, 3, 96, 100, 3) * 255).astype(np.uint8)
@@ -43,14 +43,14 @@ def test_what_stands_around_takes_its_room() -> None:
     assert table(PICTURES, columns=HEADS, tile=48).shape[0] < plain[0]
     assert table(PICTURES, columns=HEADS, dark=True)[0, 0].tolist() != [255] * 3
     barred = table(PICTURES, columns=HEADS, bars=[Bar("heat", "inferno", ("0", "1"))])
-    for colour in colour_table("inferno")[[0, 255]]:
-        assert (barred == colour).all(-1).any()
+    for color in color_table("inferno")[[0, 255]]:
+        assert (barred == color).all(-1).any()
 
 
-def test_colour_bar_goes_from_left_to_right() -> None:
-    bar = colour_bar("blue_red", ("-1", "0", "1"), name="signed", length=100)
+def test_color_bar_goes_from_left_to_right() -> None:
+    bar = color_bar("blue_red", ("-1", "0", "1"), name="signed", length=100)
     row = bar[5]
-    left, right = (np.flatnonzero((row == colour).all(-1)) for colour in colour_table("blue_red")[[0, 255]])
+    left, right = (np.flatnonzero((row == color).all(-1)) for color in color_table("blue_red")[[0, 255]])
     assert len(left) and len(right) and right[-1] - left[0] == 99
 
 
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused(call) -> None:
 
 def test_wrong_bars_and_tiles() -> None:
     with pytest.raises(ArgumentError, match="two words"):
-        colour_bar(ends=["0"])
+        color_bar(ends=["0"])
     with pytest.raises(ArgumentError, match="tile"):
         table(PICTURES, columns=HEADS, tile=0)
 

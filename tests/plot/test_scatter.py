@@ -1,4 +1,4 @@
-"""Scatter plots: where thumbnails come to stand, which colours they have, what the legend holds."""
+"""Scatter plots: where thumbnails come to stand, which colors they have, what the legend holds."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from jaxviz import ArgumentError, plot
-from jaxviz.plot._scatter import label_colours
+from jaxviz.plot._scatter import label_colors
 
 RED, GREEN, BLUE = [255, 0, 0], [0, 255, 0], [0, 0, 255]
 
 
-def images(*colours: list[int], side: int = 16) -> np.ndarray:
-    return np.stack([np.broadcast_to(np.array(colour, np.uint8), (side, side, 3)) for colour in colours])
+def images(*colors: list[int], side: int = 16) -> np.ndarray:
+    return np.stack([np.broadcast_to(np.array(color, np.uint8), (side, side, 3)) for color in colors])
 
 
-def places(picture: np.ndarray, colour: list[int]) -> np.ndarray:
-    """Return row and column of the middle of all pixels of a colour, (2,), or an empty array."""
-    found = np.argwhere((picture == colour).all(-1))
+def places(picture: np.ndarray, color: list[int]) -> np.ndarray:
+    """Return row and column of the middle of all pixels of a color, (2,), or an empty array."""
+    found = np.argwhere((picture == color).all(-1))
     return found.mean(0) if len(found) else found
 
 
@@ -25,7 +25,7 @@ def test_thumbnails_stand_where_their_points_are() -> None:
     picture = plot.scatter(
         np.array([[0.0, 0], [10, 0], [10, 5]]), images(RED, GREEN, BLUE), arrange="free", size=400, tile=20, legend=False
     )
-    red, green, blue = (places(picture, colour) for colour in (RED, GREEN, BLUE))
+    red, green, blue = (places(picture, color) for color in (RED, GREEN, BLUE))
     np.testing.assert_allclose(green - red, [0, 360], atol=1)  # 400 without a tile all around
     np.testing.assert_allclose(blue - green, [-180, 0], atol=1)  # y upwards, one scale for both axes
     assert (picture == RED).all(-1).sum() == 20 * 20
@@ -34,20 +34,20 @@ def test_thumbnails_stand_where_their_points_are() -> None:
 def test_on_a_grid_no_two_share_a_place_and_the_nearest_has_it() -> None:
     points = np.array([[0.0, 0], [0.02, 0], [10, 10], [5, 5]])
     picture = plot.scatter(points, images(RED, GREEN, BLUE, [9, 9, 9]), size=400, tile=40, legend=False)
-    assert len(places(picture, GREEN)) and not len(places(picture, RED)), "nearer to the centre of the place that both fall on"
+    assert len(places(picture, GREEN)) and not len(places(picture, RED)), "nearer to the center of the place that both fall on"
     offset = places(picture, BLUE) - places(picture, GREEN)
     assert (offset % 40 == 0).all() and (np.abs(offset) == [320, 320]).all()
     free = plot.scatter(points, images(RED, GREEN, BLUE, [9, 9, 9]), arrange="free", size=400, tile=40, legend=False)
     assert len(places(free, RED)) and not len(places(free, GREEN)), "the first; the other would cover it"
 
 
-def test_classes_have_colours_of_their_own_and_a_legend() -> None:
+def test_classes_have_colors_of_their_own_and_a_legend() -> None:
     points, names = np.random.default_rng(0).normal(size=(40, 2)), ["b", "a"] * 20
     drawn = plot.scatter(points, labels=names, size=300)
     bare = plot.scatter(points, labels=names, size=300, legend=False)
-    first, second = label_colours(names)["a"], label_colours(names)["b"]
-    assert (first, second) == tuple(map(tuple, plot.category_colours(2).tolist()))
-    assert drawn.shape[1] > bare.shape[1] and all((bare == colour).all(-1).sum() > 20 for colour in (first, second))
+    first, second = label_colors(names)["a"], label_colors(names)["b"]
+    assert (first, second) == tuple(map(tuple, plot.category_colors(2).tolist()))
+    assert drawn.shape[1] > bare.shape[1] and all((bare == color).all(-1).sum() > 20 for color in (first, second))
     marked = plot.scatter(points[:1], images(RED), labels=["a"], arrange="free", size=100, tile=32, legend=False)
     assert (marked == RED).all(-1).sum() == 28 * 28 and (marked == first).all(-1).sum() == 32 * 32 - 28 * 28
     many = [str(i) for i in range(40)]
@@ -55,14 +55,14 @@ def test_classes_have_colours_of_their_own_and_a_legend() -> None:
     assert (plot.scatter(points, labels=[""] * 40, size=300, dark=True)[0, 0] == [23, 24, 27]).all()
 
 
-def test_a_class_keeps_its_colour_whichever_others_are_there() -> None:
+def test_a_class_keeps_its_color_whichever_others_are_there() -> None:
     ten = [f"class {i}" for i in (3, 1, 4, 0, 5, 9, 2, 6, 8, 7)]
-    whole = label_colours(ten, ten)
-    assert list(whole) == ten and list(whole.values()) == list(map(tuple, plot.category_colours(10).tolist()))
-    assert label_colours(["class 9", "class 4", ""], ten) == {name: whole[name] for name in ("class 4", "class 9")}
+    whole = label_colors(ten, ten)
+    assert list(whole) == ten and list(whole.values()) == list(map(tuple, plot.category_colors(10).tolist()))
+    assert label_colors(["class 9", "class 4", ""], ten) == {name: whole[name] for name in ("class 4", "class 9")}
     many = [str(i) for i in range(1000)]
-    assert list(label_colours(["900", "7"], many).values()) == list(map(tuple, plot.category_colours(2).tolist()))
-    assert list(label_colours(["x", "b"], ["b", "a"])) == ["b", "x"], "a class that is not among them comes last"
+    assert list(label_colors(["900", "7"], many).values()) == list(map(tuple, plot.category_colors(2).tolist()))
+    assert list(label_colors(["x", "b"], ["b", "a"])) == ["b", "x"], "a class that is not among them comes last"
 
 
 @pytest.mark.parametrize("arrange", ["grid", "free", "dots"])

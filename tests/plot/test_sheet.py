@@ -14,7 +14,7 @@ def section(units: int, samples: int = 1, size: tuple[int, ...] = (128, 128, 3),
 
 
 def runs(line: np.ndarray) -> list[int]:
-    """Return the lengths of the runs of grey 51 in a line of pixels."""
+    """Return the lengths of the runs of gray 51 in a line of pixels."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], (line == 51).all(-1), [0]])))
     return list(edges[1::2] - edges[::2])
 
@@ -29,7 +29,7 @@ def test_tiles_are_whole_and_evenly_spaced() -> None:
     assert set(runs(tiles_across)) == {128} and set(runs(tiles_down)) == {128}
     assert len(set(np.diff(starts(tiles_across)))) == 1
     everywhere = (sheet == 51).all(-1).sum() / 128**2
-    assert 26 <= everywhere < 26.2  # 26 images, and some text in that grey
+    assert 26 <= everywhere < 26.2  # 26 images, and some text in that gray
 
 
 def test_samples_are_close_and_units_apart() -> None:

@@ -101,7 +101,7 @@ class ActivationAtlas:
         if labels:
             classes = np.unique(self.classes)
             names = [self.class_names[c] if self.class_names else str(c) for c in classes]
-            palette = plot.colours_of_classes(classes, self.logits.shape[1])
+            palette = plot.class_colors(classes, self.logits.shape[1])
             tints = {int(c): tuple(map(int, color)) for c, color in zip(classes, palette, strict=True)}
             foot = plot.legend(names, palette, width=width, dark=dark)
         height = top + step * int(down) + (0 if foot is None else foot.shape[0] + 16) + margin

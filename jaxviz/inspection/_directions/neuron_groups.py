@@ -50,7 +50,7 @@ class ActivationGroups:
     @property
     def colors(self) -> np.ndarray:
         """A color for each group, uint8 (K, 3)."""
-        return plot.category_colours(len(self))
+        return plot.category_colors(len(self))
 
     @property
     def shares(self) -> np.ndarray:

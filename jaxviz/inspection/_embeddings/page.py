@@ -20,7 +20,7 @@ from jaxviz.inspection._embeddings.embeddings import Embeddings
 from jaxviz.inspection._embeddings.neighbor_search import neighbors
 from jaxviz.inspection._embeddings.neighbors import Neighbors
 from jaxviz.inspection._embeddings.thumbnails import pictures
-from jaxviz.plot._scatter import label_colours
+from jaxviz.plot._scatter import label_colors
 
 PAGE, SHEETS, PHOTOS = "index.html", "thumbnails", "photos"
 TILE, ACROSS = 48, 40  # pixels of a thumbnail, and how many are beside each other in a sheet: browsers refuse huge ones
@@ -107,7 +107,7 @@ def _data(
     low, high = points.min(0), points.max(0)
     extent = (high - low).max() or 1.0
     at = np.round((points - low) * [1, -1] / extent * UNITS + [0, UNITS * (high - low)[1] / extent]).astype(int)
-    colours = label_colours(embeddings.labels, classes)
+    colours = label_colors(embeddings.labels, classes)
     order = {name: i for i, name in enumerate(colours)}
     return {
         "names": [_plain(name) for name in _short(embeddings.files)],

@@ -287,5 +287,5 @@ def _framed(crop: np.ndarray, sides: Sequence[float]) -> np.ndarray:
     masks = np.zeros((2, height, width), bool)
     masks[0, max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
     masks[1, max(0, top) : bottom, max(0, left) : right] = True
-    dark = plot.outline(crop[None], masks[:1], width=line + 2, colour=(0, 0, 0))  # so that it is seen on any photograph
+    dark = plot.outline(crop[None], masks[:1], width=line + 2, color=(0, 0, 0))  # so that it is seen on any photograph
     return plot.outline(dark, masks[1:], width=line)[0][..., : crop.shape[-1]]

@@ -178,7 +178,7 @@ class FeatureMaps:
         title = fit(f"{self.layer}{more}", large, canvas.width - 2 * margin)
         pen.text((margin, margin - 4), title, fill=colors.ink, font=large)
         canvas.paste(Image.fromarray(photo), (margin, top))
-        table = plot.colour_table("blue_red")
+        table = plot.color_table("blue_red")
         for i, (value, name) in enumerate(zip(values, names, strict=True)):
             y = top + i * line
             pen.text((left - 8, y + line / 2), fit(name, small, room - 8), fill=colors.ink, font=small, anchor="rm")

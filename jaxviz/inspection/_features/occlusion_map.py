@@ -77,9 +77,9 @@ class OcclusionMap:
         grey = (photo @ np.array([0.299, 0.587, 0.114]))[..., None]
         low, high = (float(f(self.scores[np.isfinite(self.scores)], initial=0)) for f in (np.min, np.max))
         high = max(1.0, high) if self._is_probability else high
-        heat = plot.colourise(self.spread(self.scores), "viridis", (low, high))
+        heat = plot.colorize(self.spread(self.scores), "viridis", (low, high))
         said = np.union1d(self.classes, self.whole)
-        tints = plot.colours_of_classes(said, len(self.class_names) or int(said.max()) + 1)
+        tints = plot.class_colors(said, len(self.class_names) or int(said.max()) + 1)
         classes = self.spread(self.classes)
         opacity = np.where(classes == self.whole[:, None, None], SAME, OTHER)[..., None]
         fields = grey + opacity * (tints[np.searchsorted(said, classes)] - grey)

@@ -100,17 +100,17 @@ def test_cells_are_means_of_what_lies_in_them_and_are_drawn_by_their_vectors() -
         :, 0, BORDER:-BORDER, BORDER:-BORDER
     ]
     np.testing.assert_allclose(found.pictures[:2], alone, atol=1e-3)
-    tinted = {tuple(colour) for colour in found.picture(labels=True).reshape(-1, 3).tolist()}
+    tinted = {tuple(color) for color in found.picture(labels=True).reshape(-1, 3).tolist()}
     said = np.unique(found.classes)
-    assert {tuple(colour) for colour in jv.plot.colours_of_classes(said, 5).tolist()} <= tinted
+    assert {tuple(color) for color in jv.plot.class_colors(said, 5).tolist()} <= tinted
     assert found.picture(dark=True, tile=16).shape[-1] == 3
 
 
 def test_layouts() -> None:
     found = activation_atlas(MODEL, IMAGES, "conv1", layout="pca", cells=2, members=2, steps=1, whiten=False, **QUICK)
-    centred = found.samples.vectors - found.samples.vectors.mean(0)
-    _, _, axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)
-    np.testing.assert_allclose(np.abs(found.coordinates), np.abs(centred @ axes[:2].T), atol=1e-4)
+    centerd = found.samples.vectors - found.samples.vectors.mean(0)
+    _, _, axes = np.linalg.svd(centerd.astype(np.float64), full_matrices=False)
+    np.testing.assert_allclose(np.abs(found.coordinates), np.abs(centerd @ axes[:2].T), atol=1e-4)
     pytest.importorskip("sklearn")
     places = lay_out(found.samples.vectors[:8], "tsne", 0)
     assert places.shape == (8, 2) and np.isfinite(places).all() and np.ptp(places, axis=0).min() > 0

@@ -66,7 +66,7 @@ def test_groups_put_together_are_the_activations_and_each_is_drawn_by_its_vector
     assert found.picture(tile=32).shape[-1] == 3
 
 
-def test_an_overlay_has_the_groups_colour_where_it_is_strong_and_a_paler_photo_elsewhere() -> None:
+def test_an_overlay_has_the_groups_color_where_it_is_strong_and_a_paler_photo_elsewhere() -> None:
     factors = nmf(ACTS.reshape(-1, 12), 2)
     pictures = random_images(2, 8, 8, 3)
     masks = np.zeros((2, 2, 2, 2), np.float32)
@@ -79,7 +79,7 @@ def test_an_overlay_has_the_groups_colour_where_it_is_strong_and_a_paler_photo_e
     photo = jv.image.to_uint8(IMAGES[0]).astype(float)
     pale = 0.25 * photo + 0.75 * (photo @ [0.299, 0.587, 0.114])[..., None]
     assert np.abs(first - pale).max() <= 1 and np.abs(second[8:, 13:] - pale[8:, 13:]).max() <= 1
-    assert (made.colors == plot.category_colours(2)).all()
+    assert (made.colors == plot.category_colors(2)).all()
 
 
 def test_wrong_use_is_told() -> None:

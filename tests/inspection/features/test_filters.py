@@ -24,7 +24,7 @@ def test_the_first_convolution_is_found_and_its_weights_are_the_networks() -> No
 
 
 @pytest.mark.parametrize("scale", ["shared", "each"])
-def test_tiles_are_grey_at_zero_and_scaled_as_asked(scale: str) -> None:
+def test_tiles_are_gray_at_zero_and_scaled_as_asked(scale: str) -> None:
     found = filters(MODEL)
     tiles = found.tiles(scale)
     for k, kernel in enumerate(found.weights):
@@ -51,18 +51,18 @@ def test_weights_of_any_layer_are_chosen_by_output_and_input() -> None:
     np.testing.assert_array_equal(head.weights[..., 0, 0], STATE["fc.weight"])
 
 
-def test_the_picture_shows_the_strongest_in_signed_colours() -> None:
+def test_the_picture_shows_the_strongest_in_signed_colors() -> None:
     found = weights(MODEL, "conv2")
     norms = np.sqrt((found.weights**2).sum((1, 2, 3)))
     down = sorted(np.argsort(-norms)[:2])
     inner = np.sqrt((found.weights[down] ** 2).sum((0, 2, 3)))
     across = sorted(np.argsort(-inner)[:3])
     page = found.picture(rows=2, columns=3, tile=30)
-    colours = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}
+    colors = {tuple(color) for color in page.reshape(-1, 3).tolist()}
     seen = found.weights[down][:, across]
     for row in seen:
-        expected = plot.colourise(row, "blue_red", (-np.abs(row).max(), np.abs(row).max()))
-        assert {tuple(colour) for colour in expected.reshape(-1, 3).tolist()} <= colours
+        expected = plot.colorize(row, "blue_red", (-np.abs(row).max(), np.abs(row).max()))
+        assert {tuple(color) for color in expected.reshape(-1, 3).tolist()} <= colors
     assert found.picture(scale="shared").shape[-1] == 3 and weights(MODEL, "fc").picture().shape[-1] == 3
 
 

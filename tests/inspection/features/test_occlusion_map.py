@@ -26,14 +26,14 @@ def test_scores_and_classes_are_those_of_covered_images() -> None:
     for r in range(3):
         for c in range(3):
             covered = IMAGES.copy()
-            covered[:, r * 5 : r * 5 + 6, c * 5 : c * 5 + 6] = 0.5  # the mean colour
+            covered[:, r * 5 : r * 5 + 6, c * 5 : c * 5 + 6] = 0.5  # the mean color
             logits = np.asarray(MODEL(covered))
             assert found.classes[:, r, c].tolist() == logits.argmax(1).tolist()
             np.testing.assert_allclose(found.scores[:, r, c], softmax(logits)[np.arange(3), top], atol=1e-5)
     np.testing.assert_allclose(found.changed(), (found.classes != top[:, None, None]).mean((1, 2)))
 
 
-def test_every_pixel_has_the_window_whose_centre_is_nearest() -> None:
+def test_every_pixel_has_the_window_whose_center_is_nearest() -> None:
     found = occlusion_map(MODEL, IMAGES, window=(8, 6), stride=(4, 5))
     values = np.arange(9.0).reshape(1, 3, 3)
     assert found.classes.shape == (3, 3, 3)
@@ -49,9 +49,9 @@ def test_the_picture_has_a_legend_of_all_classes() -> None:
     found = occlusion_map(MODEL, IMAGES)
     assert found.window == (4, 4) and found.stride == (1, 1)
     page = found.picture(tile=64)
-    colours = {tuple(colour) for colour in page.reshape(-1, 3).tolist()}
+    colors = {tuple(color) for color in page.reshape(-1, 3).tolist()}
     said = np.union1d(found.classes, found.whole)
-    assert {tuple(colour) for colour in plot.colours_of_classes(said, 5).tolist()} <= colours
+    assert {tuple(color) for color in plot.class_colors(said, 5).tolist()} <= colors
     assert occlusion_map(MODEL, IMAGES, "church", window=8).picture(dark=True).shape[-1] == 3
 
 
