@@ -36,8 +36,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": rivals.SAMPLES, "noise": 0.1},
     "integrated_gradients": {"steps": rivals.STEPS},
     "rise": {"samples": rivals.MASKS, "normalize": "expectation"},
-    "grad_cam_plus_plus": {"convention": "pgc"},  # which adds 1e-6 to its denominator
-    "ablation_cam": {"convention": "pgc"},  # not 0 in place of a channel, but what makes the score fall
+    "grad_cam_plus_plus": {"convention": "pytorch-grad-cam"},  # which adds 1e-6 to its denominator
+    "ablation_cam": {"convention": "pytorch-grad-cam"},  # not 0 in place of a channel, but what makes the score fall
 }
 
 

@@ -4,21 +4,22 @@ Every method is a function `method(model, images, target=None, ...)` that return
 """
 
 from jaxviz.attribution._attribute import METHODS as METHODS
+from jaxviz.attribution._attribute import MethodOptions as MethodOptions
 from jaxviz.attribution._attribute import attribute as attribute
 from jaxviz.attribution._attribution import Attribution as Attribution
 from jaxviz.attribution._attribution import load_attribution as load_attribution
 from jaxviz.attribution._cam.ablation_cam import ablation_cam as ablation_cam
-from jaxviz.attribution._cam.cam import cam as cam
-from jaxviz.attribution._cam.cam import eigen_cam as eigen_cam
-from jaxviz.attribution._cam.cam import eigen_grad_cam as eigen_grad_cam
-from jaxviz.attribution._cam.cam import grad_cam as grad_cam
-from jaxviz.attribution._cam.cam import grad_cam_elementwise as grad_cam_elementwise
-from jaxviz.attribution._cam.cam import grad_cam_plus_plus as grad_cam_plus_plus
-from jaxviz.attribution._cam.cam import gradient_cams as gradient_cams
-from jaxviz.attribution._cam.cam import hires_cam as hires_cam
-from jaxviz.attribution._cam.cam import layer_cam as layer_cam
-from jaxviz.attribution._cam.cam import traced_cam as traced_cam
-from jaxviz.attribution._cam.cam import xgrad_cam as xgrad_cam
+from jaxviz.attribution._cam.grad_cam import cam as cam
+from jaxviz.attribution._cam.grad_cam import eigen_cam as eigen_cam
+from jaxviz.attribution._cam.grad_cam import eigen_grad_cam as eigen_grad_cam
+from jaxviz.attribution._cam.grad_cam import grad_cam as grad_cam
+from jaxviz.attribution._cam.grad_cam import grad_cam_elementwise as grad_cam_elementwise
+from jaxviz.attribution._cam.grad_cam import grad_cam_plus_plus as grad_cam_plus_plus
+from jaxviz.attribution._cam.grad_cam import hires_cam as hires_cam
+from jaxviz.attribution._cam.grad_cam import layer_cam as layer_cam
+from jaxviz.attribution._cam.grad_cam import xgrad_cam as xgrad_cam
+from jaxviz.attribution._cam.gradient_cams import gradient_cams as gradient_cams
+from jaxviz.attribution._cam.gradient_cams import traced_cam as traced_cam
 from jaxviz.attribution._cam.layers import default_layer as default_layer
 from jaxviz.attribution._cam.score_cam import score_cam as score_cam
 from jaxviz.attribution._comparison import compare as compare

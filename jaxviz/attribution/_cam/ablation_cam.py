@@ -20,7 +20,7 @@ from jaxviz.attribution._target import AsTarget, Target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, altered_layers
 
-Ablation: TypeAlias = Literal["drop", "published", "pgc"]
+Ablation: TypeAlias = Literal["published", "pytorch-grad-cam"] | None
 _STEP, _BATCH = 1e7, 32  # of pytorch-grad-cam: how far below the least value it fills, and how many channels at a time
 
 
@@ -82,7 +82,7 @@ class LinearAblation:
 def _finish(program: AblationCam | LinearAblation, items: dict[str, Any], fixed: dict[str, Any], lost: Array) -> dict[str, Any]:
     """Return the maps of what the scores lose without each channel, (n, K, C)."""
     scores = fixed["scores"]
-    weights = lost if program.convention == "drop" else lost / jnp.where(scores == 0, 1, scores)[..., None]
+    weights = lost if program.convention is None else lost / jnp.where(scores == 0, 1, scores)[..., None]
     size = items["images"].shape[1:3] if program.resize else None
     made = weighted_maps(weights, fixed["values"], relu=program.relu, size=size)
     return {**made, "weights": weights, "scores": scores, "index": fixed["index"]}
@@ -91,7 +91,7 @@ def _finish(program: AblationCam | LinearAblation, items: dict[str, Any], fixed:
 def _fill(values: Array, number: Array, convention: Ablation) -> Array:
     """Return what stands in the place of a channel of values (n, h, w, C), for each image: (n,)."""
     least = values.min((1, 2, 3))
-    if convention != "pgc":
+    if convention != "pytorch-grad-cam":
         return jnp.zeros_like(least)
     # pytorch-grad-cam takes the least value again after each of the channels of a batch, of what it has filled so far.
     return jnp.where(least == 0, 0, least - _STEP * (1 + number % _BATCH))
@@ -105,7 +105,7 @@ def ablation_cam(
     layer: str | None = None,
     relu: bool = True,
     resize: bool = True,
-    convention: Ablation = "drop",
+    convention: Ablation = None,
     **run: Unpack[RunOptions],
 ) -> Attribution:
     """Return the layer's channels, weighted by what the score loses when each is set to zero (Desai and Ramaswamy, 2020).
@@ -120,10 +120,11 @@ def ablation_cam(
         layer: a single one with positions; the last unless given.
         relu: set what is negative to zero, as published; False leaves the signed map.
         resize: to the size of the images, bilinear; False leaves the layer's own resolution.
-        convention: the weight of a channel. `"drop"`: the score less the score without the channel. `"published"`: the same,
-            divided by the score; that is one number for the whole map, but it turns the sign where the score is negative, and
-            knows no bounds near 0. `"pgc"`: as published, but where the layer's least value is not 0, a channel is filled with
-            1e7 less than the least value so far, which falls from channel to channel within a batch of 32; pytorch-grad-cam.
+        convention: the weight of a channel. None: the score minus the score without the channel. `"published"`: this divided
+            by the score; a single factor for the whole map, but it flips the sign of the map if the score is negative, and
+            grows without bound near 0. `"pytorch-grad-cam"`: as published, but if the layer's smallest value is not 0, the
+            channel is filled with 1e7 less than the smallest value so far, which falls from channel to channel within a batch
+            of 32.
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
@@ -135,8 +136,8 @@ def ablation_cam(
     >>> ablation_cam(model, images, layer="layer4").extra["weights"].shape
     (2, 512)
     """
-    if convention not in ("drop", "published", "pgc"):
-        raise ArgumentError(f"convention is 'drop', 'published' or 'pgc', not {convention!r}.")
+    if convention not in (None, "published", "pytorch-grad-cam"):
+        raise ArgumentError(f"A convention is None, 'published' or 'pytorch-grad-cam'; got {convention!r}.")
     images, made, index, name, channels = prepared(model, images, target, layer)
     items = {"images": images, "index": index}
     settings = {"relu": relu, "resize": resize, "convention": convention}

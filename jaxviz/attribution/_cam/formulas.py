@@ -11,7 +11,7 @@ from jax.nn import relu
 from jaxviz._types import Array
 from jaxviz.attribution._cam.eigen_cam import first_component
 
-Convention: TypeAlias = Literal["published", "pgc"]
+Convention: TypeAlias = Literal["pytorch-grad-cam"] | None  # None: as published
 PLACES = (-3, -2)  # the axes of the positions
 
 
@@ -85,10 +85,10 @@ FORMULAS = {
     "eigen_cam": Formula(_eigen_cam, False, "Eigen-CAM"),
     "eigen_grad_cam": Formula(_eigen_grad_cam, False, "EigenGrad-CAM"),
 }
-_PGC = {"grad_cam_plus_plus": _grad_cam_plus_plus_pgc}
+_PYTORCH_GRAD_CAM = {"grad_cam_plus_plus": _grad_cam_plus_plus_pgc}
 
 
 def make_map(method: str, convention: Convention, values: Array, gradients: Array) -> Array:
     """Return the signed map (K, n, h, w) of a method of `FORMULAS`."""
-    fn = _PGC.get(method, FORMULAS[method].fn) if convention == "pgc" else FORMULAS[method].fn
+    fn = _PYTORCH_GRAD_CAM.get(method, FORMULAS[method].fn) if convention == "pytorch-grad-cam" else FORMULAS[method].fn
     return fn(values, gradients)

@@ -51,7 +51,7 @@ class GradientMaps:
     methods: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
     relu: bool | None = dataclasses.field(default=None, metadata=dict(static=True))
     resize: bool = dataclasses.field(default=True, metadata=dict(static=True))
-    convention: Convention = dataclasses.field(default="published", metadata=dict(static=True))
+    convention: Convention = dataclasses.field(default=None, metadata=dict(static=True))
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         images = items["images"]

@@ -20,8 +20,8 @@ from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 from jaxviz.ops import EXACT, Ops
 
-Rescale: TypeAlias = Literal["exact", "pgc"]
-_EPSILON = {"exact": 0.0, "pgc": 1e-7}
+Convention: TypeAlias = Literal["pytorch-grad-cam"] | None
+_EPSILON = {None: 0.0, "pytorch-grad-cam": 1e-7}
 
 
 class _Biased:
@@ -60,7 +60,7 @@ class FullGrad:
 
     model: Model
     target: Target
-    rescale: Rescale = dataclasses.field(default="exact", metadata=dict(static=True))
+    convention: Convention = dataclasses.field(default=None, metadata=dict(static=True))
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         images, index = items["images"], items["index"]
@@ -96,12 +96,12 @@ class FullGrad:
         """Return |parts| (K, n, h, w, C), each channel scaled to [0, 1] from its least to its most, summed: (K, n, h, w)."""
         size = jnp.abs(parts)
         size = size - size.min((2, 3), keepdims=True)
-        most = size.max((2, 3), keepdims=True) + _EPSILON[self.rescale]
+        most = size.max((2, 3), keepdims=True) + _EPSILON[self.convention]
         return (size / jnp.where(most > 0, most, 1)).sum(-1)
 
 
 def full_grad(
-    model: Model, images: ArrayLike, target: AsTarget = None, *, rescale: Rescale = "exact", **run: Unpack[RunOptions]
+    model: Model, images: ArrayLike, target: AsTarget = None, *, convention: Convention = None, **run: Unpack[RunOptions]
 ) -> Attribution:
     """Return FullGrad (Srinivas and Fleuret, 2019): gradient x image and gradient x bias of every layer, in one map.
 
@@ -113,8 +113,8 @@ def full_grad(
         model: a network that computes through `ops`.
         images: float32 (N, H, W, C) in [0, 1].
         target: what is explained, see `attribute`.
-        rescale: `"pgc"` adds 1e-7 to the divisor, as pytorch-grad-cam does, which takes away from channels whose largest value
-            is as small as that; `"exact"` adds nothing.
+        convention: `"pytorch-grad-cam"` adds 1e-7 to the divisor, which weakens channels whose largest value is as small as
+            this.
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:
@@ -129,9 +129,9 @@ def full_grad(
     >>> full_grad(model, images).maps.shape
     (2, 128, 128)
     """
-    if rescale not in _EPSILON:
-        raise ArgumentError(f"rescale is 'exact' or 'pgc', not {rescale!r}.")
+    if convention not in _EPSILON:
+        raise ArgumentError(f"A convention is None or 'pytorch-grad-cam'; got {convention!r}.")
     images = model.check_images(images)
     made, index = as_target(model, target, images)
-    found = engine.map_images(FullGrad(model.bare(), made, rescale), {"images": images, "index": index}, **run)
-    return finished("full_grad", model, made, found, spatial=True, settings={"rescale": rescale})
+    found = engine.map_images(FullGrad(model.bare(), made, convention), {"images": images, "index": index}, **run)
+    return finished("full_grad", model, made, found, spatial=True, settings={"convention": convention})

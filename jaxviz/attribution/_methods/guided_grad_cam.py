@@ -39,7 +39,7 @@ class GuidedGradCam:
         images = items["images"]
         size = (images.shape[1], images.shape[2])
         scores, values, slopes, chosen = layer_gradients(self.model, self.target, images, items["index"], self.layers)
-        each = [make_map("grad_cam", "published", values[layer], slopes[layer]) for layer in self.layers]
+        each = [make_map("grad_cam", None, values[layer], slopes[layer]) for layer in self.layers]
         enlarge = nearest if self.interpolation == "nearest" else resized
         places, negative = merged(each, relu=True, size=size, enlarge=enlarge)
         _, guided, _ = gradients(self.model, self.target, images, chosen, ops=GUIDED)

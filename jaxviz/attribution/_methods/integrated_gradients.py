@@ -20,13 +20,13 @@ from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
 
-Rule: TypeAlias = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
+QuadratureRule: TypeAlias = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
 RULES: tuple[str, ...] = ("gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle")
 Convention: TypeAlias = Literal["captum"]
 PADDED = 1024  # points are padded to a multiple of it, so that their number is no part of a program
 
 
-def quadrature(rule: Rule, steps: int, convention: Convention | None = None) -> tuple[np.ndarray, np.ndarray]:
+def quadrature(rule: QuadratureRule, steps: int, convention: Convention | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the points in [0, 1] and the weights, float64 (steps,), of a rule that integrates over [0, 1].
 
     The weights add up to 1. Only Captum's trapezoid (`convention="captum"`) gives each of its n points 1/n and the two ends
@@ -102,7 +102,7 @@ def integrated_gradients(
     *,
     baseline: Baseline = "mean",
     steps: int = 50,
-    rule: Rule = "gauss_legendre",
+    rule: QuadratureRule = "gauss_legendre",
     multiply: bool = True,
     convention: Convention | None = None,
     **run: Unpack[RunOptions],

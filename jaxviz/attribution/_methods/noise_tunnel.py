@@ -16,12 +16,12 @@ from jaxviz._errors import ArgumentError, near_matches
 from jaxviz._pytree import pytree
 from jaxviz._types import Array
 from jaxviz.attribution._baseline import Baseline, as_baselines
-from jaxviz.attribution._cam.cam import cam_program
 from jaxviz.attribution._cam.formulas import Convention
+from jaxviz.attribution._cam.gradient_cams import cam_program
 from jaxviz.attribution._cam.layers import AsLayers
 from jaxviz.attribution._cam.program import GradientMaps
 from jaxviz.attribution._methods.gradient import Gradient
-from jaxviz.attribution._methods.integrated_gradients import Path, Rule, path_program, quadrature
+from jaxviz.attribution._methods.integrated_gradients import Path, QuadratureRule, path_program, quadrature
 from jaxviz.attribution._target import Target
 from jaxviz.models import Model
 from jaxviz.ops import DECONVNET, EXACT, GUIDED, Ops
@@ -69,7 +69,7 @@ def _integrated_gradients(
     *,
     baseline: Baseline = "mean",
     steps: int = 50,
-    rule: Rule = "gauss_legendre",
+    rule: QuadratureRule = "gauss_legendre",
     multiply: bool = True,
 ) -> Inner:
     points, weights = quadrature(rule, steps)
@@ -99,7 +99,7 @@ def _cam(
     layer: AsLayers = None,
     relu: bool | None = None,
     resize: bool = True,
-    convention: Convention = "published",
+    convention: Convention = None,
 ) -> Inner:
     program = cam_program(model, target, images, (method,), layer, relu, resize, convention)
     return Inner(_OneCam(program), spatial=True, layer=" + ".join(program.layers))

@@ -54,13 +54,13 @@ def test_closed_form_equals_pgc_whose_sign_turns_where_the_score_is_negative(nam
     quiet()
     expected = pgc_map("AblationCAM", module, path, x, classes)
     found = {}
-    for convention in ("drop", "published", "pgc"):
+    for convention in (None, "published", "pytorch-grad-cam"):
         found[convention] = at.ablation_cam(model, x, classes, layer="layer4", resize=False, relu=False, convention=convention)
-        if convention != "drop":
+        if convention is not None:
             assert_close(last_steps(found[convention].maps, 64), expected, convention)
-    scores = found["drop"].scores
+    scores = found[None].scores
     assert scores[0] > 0 > scores[1]
-    assert_close(found["published"].maps, found["drop"].maps / scores[:, None, None])
+    assert_close(found["published"].maps, found[None].maps / scores[:, None, None])
 
 
 @pytest.mark.parametrize("name", RESNET)
@@ -71,7 +71,7 @@ def test_pgc_fills_that_drift_from_channel_to_channel(name: str) -> None:
     quiet()
     # Below a convolution nothing cuts the fills off, so that the channels of a batch differ by their place in it.
     expected = pgc_map("AblationCAM", module, "bn1", x, classes)
-    ours = at.ablation_cam(model, x, classes, layer="bn1", resize=False, convention="pgc")
+    ours = at.ablation_cam(model, x, classes, layer="bn1", resize=False, convention="pytorch-grad-cam")
     assert_close(last_steps(ours.maps, 32), expected)
 
 
@@ -116,11 +116,11 @@ def test_only_what_lies_above_the_layer_runs_again() -> None:
     items = {"images": x, "index": jnp.asarray(index)}
     counts = []
     for layer, channels in (("conv1", 8), ("relu", 8), ("conv2", 12)):
-        program = AblationCam(model.bare(), target, layer, channels, True, True, "drop")
+        program = AblationCam(model.bare(), target, layer, channels, True, True, None)
         fixed = program.start(items)
         counts.append(convolutions(lambda p, *rest: p.step(*rest), program, items, fixed, jnp.arange(4), jnp.ones(4)))
     assert counts == [1, 1, 0]
-    program = LinearAblation(model.bare(), target, "relu_1", True, True, "drop")
+    program = LinearAblation(model.bare(), target, "relu_1", True, True, None)
     assert str(jax.make_jaxpr(lambda p, i: p(i))(program, items)).count("conv_general_dilated[") == 2
 
 
@@ -137,7 +137,7 @@ def test_one_program_for_all() -> None:
 def test_a_score_of_zero_is_harmless() -> None:
     model, x = tiny_model(), random_images(2, 16, 16, 3)
     nothing = lambda logits: logits[:, 0] * 0  # noqa: E731
-    for convention in ("drop", "published", "pgc"):
+    for convention in (None, "published", "pytorch-grad-cam"):
         found = at.ablation_cam(model, x, nothing, convention=convention)
         assert set(found.diagnosis) == {"zero everywhere"}
     scores = np.asarray(model(x))[:, 1]
@@ -155,7 +155,7 @@ def test_lowers_for_every_platform(make) -> None:
     target, index = as_target(model, [[0, 1]], x)
     items = {"images": x, "index": jnp.asarray(index)}
     sizes = (8,) if make is AblationCam else ()
-    program = make(model.bare(), target, "relu" if sizes else "relu_1", *sizes, True, True, "pgc")
+    program = make(model.bare(), target, "relu" if sizes else "relu_1", *sizes, True, True, "pytorch-grad-cam")
 
     def run(program, items):
         if not sizes:
@@ -168,7 +168,7 @@ def test_lowers_for_every_platform(make) -> None:
 
 def test_errors() -> None:
     model, x = tiny_model(), random_images(1, 16, 16, 3)
-    with pytest.raises(ArgumentError, match="'drop', 'published' or 'pgc'"):
+    with pytest.raises(ArgumentError, match="None, 'published' or 'pytorch-grad-cam'"):
         at.ablation_cam(model, x, convention="captum")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="name of one layer"):
         at.ablation_cam(model, x, layer=["relu", "relu_1"])  # type: ignore[arg-type]

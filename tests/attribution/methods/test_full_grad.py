@@ -26,7 +26,7 @@ def test_equal_to_pgc_and_complete(name: str, head: int | None) -> None:
     module, model = pair(name, head)
     x = images(2, 32, 32, 3)
     classes = np.asarray(model(x)).argsort(-1)[[0, 1], [-1, -3]]
-    found = at.full_grad(model, x, classes, rescale="pgc")
+    found = at.full_grad(model, x, classes, convention="pytorch-grad-cam")
     from_least = found.maps - found.maps.min((1, 2), keepdims=True)
     expected = pgc_map("FullGrad", module, [], x, classes)
     assert_close(from_least / (1e-7 + from_least.max((1, 2), keepdims=True)), expected)
@@ -62,7 +62,8 @@ def test_the_scale_of_the_score_changes_nothing_but_under_pgc() -> None:
     model, x = tiny_model(), random_images(1, 16, 16, 3)
     whole = at.full_grad(model, x, lambda logits: logits[:, 1]).maps
     assert_close(at.full_grad(model, x, lambda logits: 1e-6 * logits[:, 1]).maps, whole)
-    assert np.abs(at.full_grad(model, x, lambda logits: 1e-6 * logits[:, 1], rescale="pgc").maps - whole).max() > 0.1
+    weaker = at.full_grad(model, x, lambda logits: 1e-6 * logits[:, 1], convention="pytorch-grad-cam").maps
+    assert np.abs(weaker - whole).max() > 0.1
 
 
 def test_k_targets_chunks_and_no_recompilation() -> None:
@@ -106,5 +107,5 @@ def test_errors() -> None:
     function, x = jv.models.from_function(lambda images: images.mean((1, 2))), random_images(1, 8, 8, 3)
     with pytest.raises(UnsupportedError, match="pure function"):
         at.full_grad(function, x)
-    with pytest.raises(ArgumentError, match="rescale is 'exact' or 'pgc'"):
-        at.full_grad(tiny_model(), random_images(1, 16, 16, 3), rescale="max")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="None or 'pytorch-grad-cam'"):
+        at.full_grad(tiny_model(), random_images(1, 16, 16, 3), convention="max")  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ PGC = {
     "layer_cam": "LayerCAM",
     "grad_cam_elementwise": "GradCAMElementWise",
 }
-RAW = {"methods": tuple(PGC), "resize": False, "convention": "pgc"}  # one compiled program for several tests
+RAW = {"methods": tuple(PGC), "resize": False, "convention": "pytorch-grad-cam"}  # one compiled program for several tests
 
 
 def classes_of(model, x, ranks=(-1, -3)) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_published_grad_cam_plus_plus_is_equation_19() -> None:
     expected = (weights * values).sum(-1)
     for scale in (1.0, 1e-5):  # the scale of the score is one of the map, and nothing else
         small = np.float32(slopes * scale)
-        found = make_map("grad_cam_plus_plus", "published", np.float32(values), small)
+        found = make_map("grad_cam_plus_plus", None, np.float32(values), small)
         if scale == 1:
             assert_close(found, expected)
     below = 2 + values.sum((1, 2), keepdims=True) * slopes * 1e-5
@@ -278,7 +278,7 @@ def test_errors() -> None:
         at.grad_cam(model, x, layer=["relu", "relu_1"], resize=False)
     with pytest.raises(ArgumentError, match="Did you mean 'grad_cam'"):
         at.gradient_cams(model, x, methods=["gradcam"])
-    with pytest.raises(ArgumentError, match="convention is 'published' or 'pgc'"):
+    with pytest.raises(ArgumentError, match="None or 'pytorch-grad-cam'"):
         at.grad_cam_plus_plus(model, x, convention="captum")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="has no option 'smooth'"):
         at.attribute(model, x, "grad_cam", smooth=True)
