@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxviz import engine, objectives
 from jaxviz._errors import ArgumentError
+from jaxviz._fingerprint import describe, model_digests
 from jaxviz._pytree import as_tree
 from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize.options import Options
@@ -105,8 +106,8 @@ class ImageRun:
         }
         return {
             **self.settings,
-            **{name: engine.describe(value) for name, value in described.items()},
-            **engine.model_digests(self.model),
+            **{name: describe(value) for name, value in described.items()},
+            **model_digests(self.model),
         }
 
 

@@ -1,9 +1,5 @@
 """The engine: programs written for one unit of work or a batch of images, run in chunks over all devices."""
 
-from jaxviz._fingerprint import describe as describe
-from jaxviz._fingerprint import differences as differences
-from jaxviz._fingerprint import digest as digest
-from jaxviz._fingerprint import model_digests as model_digests
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
 from jaxviz.engine._execute import Chunk as Chunk

@@ -158,7 +158,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_functions_are_known_by_their_code_and_what_they_close_over() -> None:
-    from jaxviz.engine import describe
+    from jaxviz._fingerprint import describe
 
     def closing(number: float):
         return lambda acts, images: number * acts["relu"].mean((1, 2, 3))

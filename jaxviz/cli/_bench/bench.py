@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from dataclasses import asdict
@@ -15,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxviz
-from jaxviz._atomic import write_atomically
-from jaxviz._result_files import versions
+from jaxviz._result_files import versions, write_json
 from jaxviz.attribution import default_layer
 from jaxviz.cli._app import app
 from jaxviz.cli._bench.speed import UNITS, Peak, Row, measure, peaks
@@ -76,7 +74,7 @@ def bench(
     if out is not None:
         found = {"machine": machine, "size": size, "precision": precision.value}
         found |= {"peaks": [asdict(peak) for peak in top], "rows": [asdict(row) for row in rows]}
-        write_atomically(out, lambda file: file.write(json.dumps(found, indent=1).encode()))
+        write_json(out, found)
     _show(machine, top, rows, size, precision.value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -18,7 +17,7 @@ import jaxviz
 from jaxviz import ArgumentError, ImageError, inspection, plot
 from jaxviz._atomic import write_atomically
 from jaxviz._image_files import Skipped, find_files
-from jaxviz._result_files import failures, refuse_existing, write_png
+from jaxviz._result_files import failures, refuse_existing, write_json, write_png
 from jaxviz.cli._common import options
 from jaxviz.cli._common.devices import use_cpu_devices
 from jaxviz.cli._common.progress import Bar
@@ -164,7 +163,7 @@ def neighbors(
             for q in range(len(found))
         ]
         record = {"settings": {**known.settings, "metric": metric.value}, "queries": listed}
-        write_atomically(out / "neighbors.json", lambda file: file.write(json.dumps(record, indent=1).encode()))
+        write_json(out / "neighbors.json", record)
     _tell_skipped([*known.skipped, *(asked.skipped if asked else ())])
     if not quiet:
         typer.echo(f"{len(found)} queries, {len(known)} photos: {out / 'neighbors.png'}")
