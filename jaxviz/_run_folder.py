@@ -87,7 +87,7 @@ class RunFolder:
         self.kind = kind
         self.identity: dict[str, Any] = json.loads(json.dumps({"kind": kind.name, "format": kind.format, **jsonable(settings)}))
         self.digest = digest(self.identity)
-        self.found: Mapping[str, Any] | None = None  # the record of this run that was there before
+        self.previous: Mapping[str, Any] | None = None  # the record of this run that was there before
         self._files, self._more, self._overwrite = list(files), dict(more or {}), overwrite
         self._lock = FolderLock(self.path)
         self._made: list[Path] = []  # folders, the inner ones first
@@ -118,8 +118,8 @@ class RunFolder:
         except OSError as error:
             self.close(keep=True)
             self._problem = save_error(self.path, error)
-            self.found = self.record()
-            if self._overwrite or self.found is None or self.found.get("identity") != self.identity:
+            self.previous = self.record()
+            if self._overwrite or self.previous is None or self.previous.get("identity") != self.identity:
                 raise self._problem from error
             return
         try:
@@ -208,7 +208,7 @@ class RunFolder:
                 record = None
             else:
                 self.check(record)
-        self.found = record
+        self.previous = record
         self._sweep()
         if record is None:
             self._write_record()

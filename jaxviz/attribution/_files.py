@@ -34,7 +34,7 @@ def write(attribution: AttributionLike, folder: Path, images: ArrayLike | None, 
         "layer": attribution.layer,
         "settings": jsonable(attribution.settings),
         "shape": list(attribution.maps.shape),
-        "units": [{"files": files, **describe(one)} for files, one in zip(names, attribution, strict=True)],
+        "units": [{"files": files, **describe(each)} for files, each in zip(names, attribution, strict=True)],
     }
     about = {name: record[name] for name in ("format", "method", "layer", "settings")} | {"spatial": attribution.spatial}
     arrays = {name: value for name in _NAMES if (value := getattr(attribution, name)) is not None}
@@ -59,13 +59,13 @@ def write(attribution: AttributionLike, folder: Path, images: ArrayLike | None, 
 
 
 def describe(attribution: AttributionLike) -> dict[str, Any]:
-    """Return of one image's attribution, as JSON can hold it, what was explained and whether there is something to see."""
-    found = {
+    """Return the targets, scores and diagnosis of one image's attribution, as JSON can hold them."""
+    values = {
         name: np.asarray(value)[0].tolist()
         for name in ("targets", "classes", "scores", "delta", "diagnosis")
         if (value := getattr(attribution, name)) is not None
     }
-    return jsonable(found)
+    return jsonable(values)
 
 
 def read(folder: StrPath) -> dict[str, Any]:

@@ -217,8 +217,8 @@ def iter_attribute(
     if batch != int(batch) or batch < 1:
         raise ArgumentError(f"batch must be a whole number of at least 1; got {batch!r}.")
     pixels = model.input_size if size is None else as_pair(size)
-    found, skipped = find_files(photos, out)
-    if not found:
+    paths, skipped = find_files(photos, out)
+    if not paths:
         raise ImageError(f"'{skipped[0].path}': {skipped[0].reason}" if skipped else "There are no files in what was given.")
     settings = {
         **model_digests(model),
@@ -236,7 +236,7 @@ def iter_attribute(
             name: attribute(model, images, name, target, **own, **run, progress=reports[name]) for name, own in options.items()
         }
 
-    files = [path.absolute() for path in found]
+    files = [path.absolute() for path in paths]
     return AttributionRun(evaluate, files, skipped, album, int(batch), pixels, model.in_channels)
 
 

@@ -1,4 +1,4 @@
-"""jaxviz attribute: which pixels of many photos made the network say it."""
+"""jaxviz attribute: which pixels of many photos matter to a class, unit or objective."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def attribute(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show which pixels of photos made the network say it.
+    """Show which pixels of photos matter to a class, unit or objective.
 
     Files that are no images, or damaged, are named and skipped. Every finished image is saved at once: stopped in whatever
     way, the same command again continues, also with more photos.
@@ -96,7 +96,7 @@ def attribute(
     methods = read_methods(method, option, layer)
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
     pixels = options.read_size(size) or network.input_size
-    wanted = read_target(target, network)
+    explained = read_target(target, network)
     for name in layer.split(",") if layer else ():
         network.resolve(name.strip())
     begun = time.perf_counter()
@@ -109,7 +109,7 @@ def attribute(
         network,
         images,
         methods,
-        wanted,
+        explained,
         out=out,
         size=pixels,
         batch=batch,
@@ -171,7 +171,7 @@ def read_target(text: str | None, network: jaxviz.Model) -> Any:
 
 
 def read_methods(names: str, texts: Sequence[str] | None, layer: str | None) -> dict[str, dict[str, Any]]:
-    """Return the methods by name, each with its options: those it takes of all that are given."""
+    """Return the methods by name, each with those of the options that it takes."""
     methods: dict[str, dict[str, Any]] = {}
     for name in (part.strip() for part in names.split(",")):
         if name not in METHODS:

@@ -37,7 +37,7 @@ def gallery_folder(
     with RunFolder(folder, KIND, settings, FILES, overwrite=overwrite) as run:
         about = {"layers": {name: list(units) for name, units in layers.items()}}
         _check_layers(run, layers)
-        if not run.is_writable and run.found == {**(run.found or {}), **about, "finished": True}:
+        if not run.is_writable and run.previous == {**(run.previous or {}), **about, "finished": True}:
             yield False
             return
         run.update({**about, "finished": False})
@@ -46,7 +46,7 @@ def gallery_folder(
 
 
 def _check_layers(run: RunFolder, layers: Mapping[str, Sequence[int]]) -> None:
-    shown = (run.found or {}).get("layers")
+    shown = (run.previous or {}).get("layers")
     for layer, units in (shown if isinstance(shown, dict) else {}).items():
         if layer not in layers:
             raise SaveError(f"The gallery in '{run.path}' has the layer '{layer}', too: name it as well, or {ADVICE}.")

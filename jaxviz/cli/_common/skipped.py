@@ -1,4 +1,4 @@
-"""What a command says of the files that it could not read."""
+"""Messages about files that could not be read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jaxviz._image_files import Skipped
 LISTED = 20  # files at most that are named in the end; a file in the folder names all
 
 
-def line(one: Skipped) -> str:
+def line(file: Skipped) -> str:
     """Return the name and the reason on one line."""
-    return printable(f"'{one.path}': {one.reason}")
+    return printable(f"'{file.path}': {file.reason}")
 
 
 def printable(text: str) -> str:
@@ -24,8 +24,8 @@ def printable(text: str) -> str:
 
 
 def tell(skipped: Sequence[Skipped], where: Path) -> None:
-    """Name the first files that were skipped, and where all of them are listed."""
-    for one in skipped[:LISTED]:
-        typer.echo(f"jaxviz: skipped {line(one)}", err=True)
+    """Print the first skipped files, and where all of them are listed."""
+    for file in skipped[:LISTED]:
+        typer.echo(f"jaxviz: skipped {line(file)}", err=True)
     if len(skipped) > LISTED:
         typer.echo(f"jaxviz: skipped {len(skipped) - LISTED} more, listed in {where}", err=True)
