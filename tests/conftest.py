@@ -37,6 +37,7 @@ pytest.register_assert_rewrite("tests.contracts")  # its failures show values to
 
 # Sharding is tested on 1, 2 and 4 devices; the number of CPU devices can only be set before the backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
+jax.devices()  # starts it here: a command under test would start it with as many devices as it needs
 
 
 MAPS = 12_000  # memory maps of a process; compiled programs need them, and Linux gives it no more than 65530

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import jaxviz
 from jaxviz import cli
+from jaxviz.cli._common.options import known_units
 from jaxviz.models import Verification
 from jaxviz.models._files.load import bundled_file
 from jaxviz.result import load_result
@@ -177,7 +178,7 @@ def test_too_many_devices(run, tmp_path: Path) -> None:
     [(["layer3:7"], 1), (["layer3:7, 9-12", "layer1.0.conv1:0"], 5), (["layer3:7", "layer4"], None), (["logit:church"], None)],
 )
 def test_units_known_before_the_network(targets: list[str], count: int | None) -> None:
-    assert cli._options.known_units(targets) == count
+    assert known_units(targets) == count
 
 
 def test_no_more_devices_than_units() -> None:
