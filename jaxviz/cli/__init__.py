@@ -1,6 +1,6 @@
 """The command line: `jaxviz --help` lists the commands.
 
-Exit status: 0 done, 1 an error that one line explains, 2 a wrong use of the command line, 130 Ctrl-C.
+Exit status: 0 success, 1 an error with a message of one line, 2 wrong usage, 130 Ctrl-C.
 """
 
 from __future__ import annotations

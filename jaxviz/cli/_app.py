@@ -12,8 +12,8 @@ from jaxviz._result_files import versions
 from jaxviz.cli._common.skipped import printable
 
 
-class _Group(TyperGroup):
-    """Commands whose typed errors are one line and exit status 1, and whose Ctrl-C is exit status 130."""
+class Group(TyperGroup):
+    """Commands: an error of jaxviz is one line and exit status 1; Ctrl-C is exit status 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -27,9 +27,9 @@ class _Group(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     name="jaxviz",
-    help="See what the units, layers and classes of a convolutional network respond to.",
+    help="Visualize and explain what convolutional networks respond to.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

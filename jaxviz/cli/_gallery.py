@@ -23,26 +23,29 @@ def gallery(
     model: options.ModelName,
     layers: Annotated[
         str,
-        typer.Option(metavar="LAYERS", help="All units of each, or some: layer3,layer4:0-31,40. logit: the classes."),
+        typer.Option(
+            metavar="LAYERS",
+            help="All units of layers, or some: layer3,layer4:0-31,40. logit: the classes.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; continued if begun.")],
+    out: Annotated[Path, typer.Option(metavar="SITE", help="Folder of the site; an unfinished one is continued.")],
     examples: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FOLDER", help="Photos, in folders named by their class. May be given several times."),
+        typer.Option(metavar="FOLDER", help="Photos, in folders named by class. Repeatable."),
     ] = None,
-    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Photos shown of each unit.")] = 9,
+    top: Annotated[int, typer.Option("-k", "--top", min=1, help="Number of photos for each unit.")] = 9,
     samples: options.Samples = 1,
-    negative: Annotated[bool, typer.Option("--negative", help="Show the opposite direction of each unit, too.")] = False,
-    similar: Annotated[int, typer.Option(min=0, help="Units shown as similar to each.")] = 9,
+    negative: Annotated[bool, typer.Option("--negative", help="Also show the opposite direction of each unit.")] = False,
+    similar: Annotated[int, typer.Option(min=0, help="Number of similar units for each unit.")] = 9,
     steps: options.Steps = 256,
     size: options.SizeText = None,
     seed: options.Seed = 0,
     learning_rate: options.LearningRate = None,
-    param: Annotated[str | None, typer.Option(metavar="PARAM", help="Of the images, as of `jaxviz visualize`.")] = None,
-    transforms: Annotated[str | None, typer.Option(metavar="LIST", help="At every step, as of `jaxviz visualize`.")] = None,
+    param: Annotated[str | None, typer.Option(metavar="PARAM", help="As for `jaxviz visualize`.")] = None,
+    transforms: Annotated[str | None, typer.Option(metavar="LIST", help="As for `jaxviz visualize`.")] = None,
     folder_names: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What the photos' folders mean: a folder, a space and its name in each line."),
+        typer.Option(metavar="FILE", help="Names for the photos' folders: lines with a folder, a space and its name."),
     ] = None,
     weights: options.Weights = None,
     class_names: options.ClassNames = None,
@@ -51,15 +54,15 @@ def gallery(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a site of every unit of some layers: pictures, the photos that excite it most, similar units.
+    """Write a static site of layers: pictures, top-activating photos and similar units for every unit.
 
-    Open SITE/index.html: it needs no server and no network. Stopped in whatever way, the same command again continues, also
+    Open SITE/index.html; it needs no server and no network connection. If the run stops, the same command continues it, also
     with more layers.
 
     Example: jaxviz gallery resnet18-imagenette --layers layer3,layer4 --examples photos --size 128 --out site
     """
     use_cpu_devices(devices)
-    given = {
+    optional = {
         "learning_rate": learning_rate,
         "param": None if param is None else options.read_param(param),
         "transforms": None if transforms is None else options.read_transforms(transforms),
@@ -72,7 +75,7 @@ def gallery(
         with ExitStack() as stack:
 
             def report(what: str, now: jaxviz.Progress) -> None:
-                if not bar.is_shown:  # not before every argument has been checked
+                if not bar.is_shown:  # only after every argument is checked
                     stack.enter_context(bar)
                 bar.report_part(what, now)
 
@@ -93,16 +96,16 @@ def gallery(
                 overwrite=overwrite,
                 progress=report,
                 mesh=jaxviz.make_mesh(devices),
-                **{name: value for name, value in given.items() if value is not None},
+                **{name: value for name, value in optional.items() if value is not None},
             )
     except KeyboardInterrupt:
-        typer.echo(f"jaxviz: interrupted; what is finished is in {out}: the same command again continues", err=True)
+        typer.echo(f"jaxviz: interrupted; finished parts are in {out}: the same command continues", err=True)
         raise typer.Exit(130) from None
     if not quiet:
         typer.echo(f"Done in {time.perf_counter() - begun:.0f} s: {page}")
 
 
 def read_names(path: Path | None) -> dict[str, str] | None:
-    """Read lines such as `n01440764 tench`: a folder, and what it means."""
+    """Read lines such as `n01440764 tench`: a folder and its name."""
     lines = options.read_lines(path)
     return None if lines is None else {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[-1] for line in lines}

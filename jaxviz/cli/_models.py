@@ -14,17 +14,17 @@ from jaxviz.models import verify as verify_models
 
 @app.command()
 def models(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="With --verify: only these.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="With --verify: only these networks.")] = None,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
-            help="Download each network's weights, load them and compare with torchvision, one line a weight. "
+            help="Download all weights, load them and compare with torchvision. "
             "Needs a network connection, torch and torchvision.",
         ),
     ] = False,
 ) -> None:
-    """List the networks and their weights, or verify these."""
+    """List networks and their weights, or verify them."""
     if verify:
         failed = 0
         for record in verify_models(*(names or ()), progress=True):
@@ -32,7 +32,7 @@ def models(
             failed += not record.ok
         raise typer.Exit(1 if failed else 0)
     if names:
-        raise typer.BadParameter("names go with --verify; `jaxviz layers NAME` shows one network.")
+        raise typer.BadParameter("names need --verify; `jaxviz layers NAME` shows one network.")
     typer.echo(str(jaxviz.list_models()))
 
 
@@ -41,11 +41,11 @@ def layers(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     weights: Annotated[str | None, typer.Option(metavar="FILE|NAME", help=WEIGHTS_HELP)] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="N|HxW", help="Image size that the shapes are for; the network's own if not given.")
+        str | None, typer.Option(metavar="N|HxW", help="Image size of the shapes; default: the network's own.")
     ] = None,
 ) -> None:
     """List the layers of a network.
 
-    Name, kind, shape, channels and receptive field / stride of every value that can be visualized.
+    Shows name, kind, shape, channels and receptive field / stride of every value that can be visualized.
     """
     typer.echo(str(jaxviz.load(model, weights=weights, progress=True).layers(read_size(size))))

@@ -1,10 +1,10 @@
-"""jaxviz invert, caricature, accentuate, dream: the commands that take photos."""
+"""jaxviz invert, caricature, accentuate, dream: commands that optimize photos."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -15,8 +15,8 @@ from jaxviz.cli._common import options
 from jaxviz.cli._common.devices import use_cpu_devices
 from jaxviz.cli._common.progress import Bar
 
-Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, cut and scaled to one size.")]
-Layers = Annotated[str, typer.Option(metavar="NAMES", help="Layers with commas between them, such as conv1,layer2,layer4.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos; they are cropped and resized to one size.")]
+Layers = Annotated[str, typer.Option(metavar="NAMES", help="Comma-separated layers, such as conv1,layer2,layer4.")]
 
 
 @app.command()
@@ -29,12 +29,12 @@ def invert(
     size: options.SizeText = None,
     samples: options.Samples = 1,
     seed: options.Seed = 0,
-    learning_rate: Annotated[float, typer.Option(help="Step size of the optimiser.")] = 0.1,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the optimizer.")] = 0.1,
     optimizer: options.OptimizerText = "adam",
     param: options.ParamText = "pixel",
     transforms: options.TransformsText = "none",
     regularizer: options.RegularizerTexts = None,
-    distance: Annotated[str, typer.Option(help="Between features: l2, cosine or dot.")] = "l2",
+    distance: Annotated[str, typer.Option(help="Distance between features: l2, cosine or dot.")] = "l2",
     weights: options.Weights = None,
     devices: options.Devices = None,
     chunk: options.ChunkSize = None,
@@ -42,45 +42,44 @@ def invert(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Reconstruct photos from what layers keep of them.
+    """Reconstruct photos from the activations of layers.
 
-    Prints, for each layer, how far the features and the pixels are from the photo's.
+    Prints the distances of features and pixels to the photo's for each layer.
 
     Example: jaxviz invert resnet18-imagenette photo.jpg --layers conv1,layer1,layer2,layer3,layer4 --size 128 --out out
     """
     use_cpu_devices(devices)
-    settings: dict[str, Any] = {
-        "param": options.read_param(param),
-        "transforms": options.read_transforms(transforms),
-        "regularizers": options.read_regularizers(regularizer) or None,
-        "optimizer": options.read_optimizer(optimizer),
-        "learning_rate": learning_rate,
-        "distance": distance,
-        "steps": steps,
-        "samples": samples,
-        "seed": seed,
-        "chunk": chunk,
-        "precision": precision.value_or_none(),
-    }
+    image_param, image_transforms = options.read_param(param), options.read_transforms(transforms)
+    regularizers, factory = options.read_regularizers(regularizer) or None, options.read_optimizer(optimizer)
     network, photos, names = _prepare(model, weights, images, size, quiet)
-    wanted = _names(layers)
-    with Bar([len(photos) * samples] * len(wanted), quiet) as bar:
-        found = jaxviz.invert(
+    layer_names = _names(layers)
+    with Bar([len(photos) * samples] * len(layer_names), quiet) as bar:
+        inverted = jaxviz.invert(
             network,
             photos,
-            wanted,
+            layer_names,
+            param=image_param,
+            transforms=image_transforms,
+            regularizers=regularizers,
+            optimizer=factory,
+            learning_rate=learning_rate,
+            distance=distance,
+            steps=steps,
+            samples=samples,
+            seed=seed,
+            chunk=chunk,
+            precision=precision.value_or_none(),
             names=names,
             mesh=jaxviz.make_mesh(devices),
             progress=bar.report_alone,
             out=out,
             overwrite=overwrite,
-            **settings,
         )
-    found.result.save(out, overwrite=True)  # with the photos' names, and the distances
+    inverted.result.save(out, overwrite=True)  # with the photos' names and the distances
     if not quiet:
-        width = max(map(len, wanted))
+        width = max(map(len, layer_names))
         typer.echo(f"{'layer':<{width}}  relative distance  PSNR")
-        for name, distances, ratios in zip(found.layers, found.distances, found.psnr, strict=True):
+        for name, distances, ratios in zip(inverted.layers, inverted.distances, inverted.psnr, strict=True):
             typer.echo(f"{name:<{width}}  {distances.mean():17.3f}  {ratios.mean():.1f} dB")
         typer.echo(str(out / "contact_sheet.png"))
 
@@ -95,21 +94,22 @@ def caricature(
     size: options.SizeText = None,
     seed: options.Seed = 0,
     learning_rate: options.LearningRate = None,
-    cossim_power: Annotated[float, typer.Option(min=0, help="The higher, the nearer to the photo.")] = 1.0,
+    cossim_power: Annotated[float, typer.Option(min=0, help="Larger is nearer to the photo.")] = 1.0,
     param: options.ParamText = "fourier",
     weights: options.Weights = None,
     devices: options.Devices = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Exaggerate what layers see in photos."""
+    """Exaggerate photos: large activations in the direction of the photo's."""
     use_cpu_devices(devices)
     network, photos, names = _prepare(model, weights, images, size, quiet)
-    with Bar([len(photos)] * len(_names(layers)), quiet) as bar:
+    layer_names = _names(layers)
+    with Bar([len(photos)] * len(layer_names), quiet) as bar:
         result = jaxviz.caricature(
             network,
             photos,
-            _names(layers),
+            layer_names,
             cossim_power=cossim_power,
             names=names,
             param=options.read_param(param),
@@ -128,10 +128,12 @@ def caricature(
 def accentuate(
     model: options.ModelName,
     images: Photos,
-    target: Annotated[str, typer.Option(metavar="OBJECTIVE", help="What to bring out: layer4:7, 'logit:church', ...")],
+    target: Annotated[str, typer.Option(metavar="OBJECTIVE", help="What to accentuate: layer4:7, 'logit:church', ...")],
     out: options.Out,
-    penalty: Annotated[float | None, typer.Option(min=0, help="Weight of staying near: 100, or 3 with --layer.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Measure nearness in this layer instead of in pixels.")] = None,
+    penalty: Annotated[
+        float | None, typer.Option(min=0, help="Weight of the distance; default: 100, or 3 with --layer.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="Measure the distance in this layer; default: in pixels.")] = None,
     steps: options.Steps = 256,
     size: options.SizeText = None,
     seed: options.Seed = 0,
@@ -141,7 +143,7 @@ def accentuate(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring out in photos what a unit or class responds to."""
+    """Accentuate what a unit or class responds to in photos."""
     use_cpu_devices(devices)
     network, photos, names = _prepare(model, weights, images, size, quiet)
     with Bar([len(photos)], quiet) as bar:
@@ -167,27 +169,27 @@ def accentuate(
 def dream(
     model: options.ModelName,
     images: Photos,
-    target: Annotated[str, typer.Option(metavar="LAYERS", help="Layers with commas between them, or an objective.")],
+    target: Annotated[str, typer.Option(metavar="LAYERS", help="Comma-separated layers, or an objective.")],
     out: options.Out,
-    octaves: Annotated[int, typer.Option(min=1, help="Sizes, each 1.4 times the one before.")] = 4,
+    octaves: Annotated[int, typer.Option(min=1, help="Number of sizes, each 1.4 times the one before.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Steps at each octave.")] = 10,
     size: options.SizeText = None,
     seed: options.Seed = 0,
-    learning_rate: Annotated[float, typer.Option(help="How far a step moves a pixel.")] = 0.006,
+    learning_rate: Annotated[float, typer.Option(help="Change of a pixel in one step.")] = 0.006,
     weights: options.Weights = None,
     devices: options.Devices = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Dream: amplify what layers see in photos, from coarse to fine."""
+    """DeepDream: amplify what layers respond to in photos, from coarse to fine."""
     use_cpu_devices(devices)
     network, photos, _ = _prepare(model, weights, images, size, quiet)
-    wanted = options.read_target(target) if ":" in target or "(" in target else _names(target)
+    objective = options.read_target(target) if ":" in target or "(" in target else _names(target)
     with Bar([len(photos)], quiet) as bar:
         result = jaxviz.deepdream(
             network,
             photos,
-            wanted,
+            objective,
             octaves=octaves,
             learning_rate=learning_rate,
             steps=steps,
@@ -203,7 +205,7 @@ def dream(
 def _prepare(
     model: str, weights: str | None, paths: Sequence[Path], size: str | None, quiet: bool
 ) -> tuple[jaxviz.Model, np.ndarray, list[str]]:
-    """Return the network, the photos (N, H, W, 3), and their names."""
+    """Return the network, the photos (N, H, W, 3) and their names."""
     network = jaxviz.load(model, weights=weights, progress=not quiet)
     pixels = options.read_size(size) or network.input_size
     return network, np.stack([jaxviz.image.load(path, pixels) for path in paths]), [path.stem for path in paths]

@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert running.returncode == 130, errors
     kept = len(list((out / "parts").glob("*.npz")))
     assert 0 < kept < 12 and f"{kept} of 12 images were finished and are in {out}" in errors.decode()
-    assert len(list(out.glob("*.png"))) == kept and "the same command again continues" in errors.decode()
+    assert len(list(out.glob("*.png"))) == kept and "the same command continues" in errors.decode()
     with pytest.raises(jaxviz.SaveError, match="not finished"):
         load_result(out)
 

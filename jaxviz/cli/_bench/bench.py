@@ -1,10 +1,11 @@
-"""jaxviz bench: what this machine does, in one table that can be set beside another machine's."""
+"""jaxviz bench: the speed of this machine, as a table to compare with other machines."""
 
 from __future__ import annotations
 
 import os
 import platform
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,20 +31,20 @@ def bench(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="MODEL...", help="Networks of `jaxviz models`, with random weights.")
     ] = None,
-    batch: Annotated[str, typer.Option(metavar="N,...", help="Images, or units, at a time on a device.")] = "1,8",
-    size: Annotated[int, typer.Option(min=32, help="Pixels of an image's sides.")] = 224,
-    layer: Annotated[str | None, typer.Option(help="Of activation maximisation; the last with positions if not given.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.01, help="That each measurement takes at least.")] = 2.0,
+    batch: Annotated[str, typer.Option(metavar="N,...", help="Images, or units, at a time on each device.")] = "1,8",
+    size: Annotated[int, typer.Option(min=32, help="Image size in pixels.")] = 224,
+    layer: Annotated[str | None, typer.Option(help="Layer of `units`; default: the last with positions.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Minimum time of each measurement.")] = 2.0,
     precision: options.PrecisionOption = options.Precision.highest,
     devices: options.Devices = None,
-    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="All numbers, for comparing machines.")] = None,
+    out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers to a file.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure this machine: images a second, steps a second, and how near they come to what its devices can do.
+    """Measure this machine: images and steps per second, compared with the peak of its devices.
 
-    Networks have random weights, which change no speed, and nothing is downloaded. `units` is activation maximisation as
-    `jaxviz visualize` does it, with its defaults, in image-steps a second; on several devices it is measured on 1, 2, 4, ... of
-    them. Medians, compile time apart.
+    Networks have random weights, which do not change the speed; nothing is downloaded. `units` is activation maximization with
+    the defaults of `jaxviz visualize`, in image-steps per second; with several devices, on 1, 2, 4, ... of them. Medians,
+    without compile time.
 
     Example: jaxviz bench resnet18 resnet50 --batch 1,8,32 --json here.json
     """
@@ -52,34 +53,34 @@ def bench(
     if not counts or min(counts) < 1:
         raise typer.BadParameter(f"expected whole numbers of at least 1, got '{batch}'.", param_hint="--batch")
     networks = [untrained(name) for name in models or ("resnet18", "resnet50", "vgg16")]
-    wanted = {network.name: layer or default_layer(network, (size, size)) for network in networks}
+    layers = {network.name: layer or default_layer(network, (size, size)) for network in networks}
     for network in networks:
-        network.resolve(wanted[network.name])
+        network.resolve(layers[network.name])
     available = len(jaxviz.make_mesh(devices).devices.flat)
     machine = _machine(available)
     say = Console(stderr=True, quiet=quiet).print
     say(f"{_words(machine)}; measuring its peaks")
     top = peaks(jax.local_devices()[0], seconds / 2)
     rows: list[Row] = []
+    precision_name = precision.value_or_none() or "default"
     for network in networks:
-        name = wanted[network.name]
+        run = partial(measure, size=size, layer=layers[network.name], precision=precision_name, seconds=seconds)
         for count in counts:
             for task in TASKS:
                 say(f"{network.name}: {task}, batch {count}")
-                run = {"precision": precision.value_or_none() or "default", "seconds": seconds}
-                rows.append(measure(network, task, count, size, name, **run))
+                rows.append(run(network, task, count))
         for across in _powers(available):
             say(f"{network.name}: {UNITS} on {across} devices")
-            rows.append(measure(network, UNITS, max(counts), size, name, **run, devices=across))
+            rows.append(run(network, UNITS, max(counts), devices=across))
     if out is not None:
-        found = {"machine": machine, "size": size, "precision": precision.value}
-        found |= {"peaks": [asdict(peak) for peak in top], "rows": [asdict(row) for row in rows]}
-        write_json(out, found)
+        record = {"machine": machine, "size": size, "precision": precision.value}
+        record |= {"peaks": [asdict(peak) for peak in top], "rows": [asdict(row) for row in rows]}
+        write_json(out, record)
     _show(machine, top, rows, size, precision.value)
 
 
 def _powers(most: int) -> list[int]:
-    """Return 2, 4, 8, ... and `most` itself; 1 is measured anyway."""
+    """Return 2, 4, 8, ... and `most` itself; 1 is always measured."""
     return sorted({*(2**i for i in range(1, most.bit_length()) if 2**i <= most), most} - {1})
 
 
@@ -108,15 +109,15 @@ def _processor() -> str:
 
 def _show(machine: dict[str, str | int], top: list[Peak], rows: list[Row], size: int, precision: str) -> None:
     console = Console(width=None if Console().is_terminal else 140)
-    peak = next(one.flops for one in top if "convolution" in one.name)
+    flops = next(peak.flops for peak in top if "convolution" in peak.name)
     console.print(f"{_words(machine)}; jaxviz {_versions(machine)}")
-    is_shared = machine["platform"] == "cpu"  # a host device takes any core that is idle, so that one has the peak of all
-    for one in top:
-        console.print(f"  {one.name}: {_engineering(one.flops)}FLOP/s {'on all cores' if is_shared else 'a device'}")
-    table = Table(title=f"{size} px, {precision} precision; units: image-steps a second with all defaults of visualize")
+    is_shared = machine["platform"] == "cpu"  # a host device uses any idle core, so the peak of one is that of all
+    for peak in top:
+        console.print(f"  {peak.name}: {_engineering(peak.flops)}FLOP/s {'on all cores' if is_shared else 'per device'}")
+    table = Table(title=f"{size} px, {precision} precision; units: image-steps per second with the defaults of visualize")
     for heading in ("network", "task"):
         table.add_column(heading)
-    for heading in ("batch", "devices", "a second", "least to most", "FLOP/s", "of the peak", "compiling", "memory"):
+    for heading in ("batch", "devices", "per second", "min to max", "FLOP/s", "of the peak", "compiling", "memory"):
         table.add_column(heading, justify="right")
     for row in rows:
         low, high = row.spread
@@ -128,7 +129,7 @@ def _show(machine: dict[str, str | int], top: list[Peak], rows: list[Row], size:
             f"{row.rate:.3g}",
             f"{low:.3g} to {high:.3g}",
             _engineering(row.flops),
-            f"{100 * row.flops / peak / (1 if is_shared else row.devices):.0f} %",
+            f"{100 * row.flops / flops / (1 if is_shared else row.devices):.0f} %",
             f"{row.compiling:.1f} s",
             "unknown" if row.memory is None else f"{_engineering(row.memory)}B",
         )

@@ -1,4 +1,4 @@
-"""What a machine does in a second: the peaks of its devices, and networks measured beside them."""
+"""The speed of a machine: the peaks of its devices, and of networks on them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import numpy as np
 import jaxviz
 from jaxviz.models import activations, forward
 
-UNITS = "units"  # the task of activation maximisation, whose rows also scale over devices
+UNITS = "units"  # the task of activation maximization, measured on several devices too
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: the median of several, the least and the most, and what the first took longer."""
+    """Seconds of a call: median, minimum and maximum of several calls, and the time of the first."""
 
     median: float
     least: float
@@ -36,7 +36,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Peak:
-    """What a device reaches in one kind of operation, in FLOP/s."""
+    """The speed of a device in one kind of operation, in FLOP/s."""
 
     name: str
     flops: float
@@ -47,12 +47,12 @@ class Row:
     """One measurement.
 
     Attributes:
-        model, task, batch, devices: what was measured; the batch is of each device, and an image a unit in `units`.
-        rate: images, or image-steps, a second.
+        model, task, batch, devices: what was measured; `batch` is for each device, and counts units for the task `units`.
+        rate: images, or image-steps, per second.
         spread: the lowest and the highest rate.
-        compiling: seconds before the first call was done, beyond those of a call.
-        flops: FLOP/s, by XLA's count of the program before optimisation.
-        memory: bytes that the compiled program needs on a device, or None where XLA does not tell.
+        compiling: seconds of the first call, minus those of a later call.
+        flops: FLOP/s, by XLA's count of the program before optimization.
+        memory: bytes that the compiled program needs on a device, or None if XLA does not report it.
     """
 
     model: str
@@ -67,37 +67,38 @@ class Row:
 
 
 def time_calls(fn: Callable[[], Any], seconds: float, least: int = 3) -> Timing:
-    """Time calls of `fn`, each until what it returns is there: a first that compiles, then `least` or more for `seconds`."""
+    """Time calls of `fn` until their results are ready: a first that compiles, then at least `least` for `seconds`."""
 
     def timed() -> float:
         begun = time.perf_counter()
         jax.block_until_ready(fn())
         return time.perf_counter() - begun
 
-    first, times = timed(), []
+    first = timed()
+    times: list[float] = []
     while len(times) < least or sum(times) < seconds:
         times.append(timed())
     return Timing(statistics.median(times), min(times), max(times), first)
 
 
 def peaks(device: Any, seconds: float) -> list[Peak]:
-    """Measure matrix products and 3 x 3 convolutions on one device: full float32, and what accelerators do faster."""
+    """Measure matrix products and 3 x 3 convolutions on one device: full float32, and faster types on accelerators."""
     small = device.platform == "cpu"
     kinds = [("float32", jnp.float32, "highest")]
     if not small:
         kinds += [("default precision", jnp.float32, "default"), ("bfloat16", jnp.bfloat16, "default")]
     n, batch = (1024, 4) if small else (8192, 128)
-    found = []
+    measured: list[Peak] = []
     for words, dtype, precision in kinds:
         with jax.default_matmul_precision(precision), jax.default_device(device):
             key = jax.random.key(0)
             a = jax.random.normal(key, (n, n), dtype)
             timing = time_calls(lambda a=a: _product(a, a), seconds)
-            found.append(Peak(f"matrix product, {words}", 2 * n**3 / timing.median))
+            measured.append(Peak(f"matrix product, {words}", 2 * n**3 / timing.median))
             x, w = jax.random.normal(key, (batch, 28, 28, 256), dtype), jax.random.normal(key, (3, 3, 256, 256), dtype)
             timing = time_calls(lambda x=x, w=w: _convolution(x, w), seconds)
-            found.append(Peak(f"3 x 3 convolution, {words}", 2 * batch * 28 * 28 * 9 * 256 * 256 / timing.median))
-    return found
+            measured.append(Peak(f"3 x 3 convolution, {words}", 2 * batch * 28 * 28 * 9 * 256 * 256 / timing.median))
+    return measured
 
 
 @jax.jit
@@ -123,7 +124,7 @@ def _gradients(model: jaxviz.Model, images: jax.Array) -> jax.Array:
 def measure(
     model: jaxviz.Model, task: str, batch: int, size: int, layer: str, *, precision: str, seconds: float, devices: int = 1
 ) -> Row:
-    """Measure one task: `forward`, `gradient` (of each image's top logit), or `units` (steps of activation maximisation)."""
+    """Measure one task: `forward`, `gradient` (of each image's top logit), or `units` (steps of activation maximization)."""
     with jax.default_matmul_precision(precision):
         if task == UNITS:
             return _measure_units(model, batch, size, layer, precision, seconds, devices)
@@ -145,7 +146,7 @@ def measure(
 
 
 def _measure_units(model: jaxviz.Model, batch: int, size: int, layer: str, precision: str, seconds: float, devices: int) -> Row:
-    """Measure `visualize` itself, with all its defaults: between its reports of progress, and without what comes before."""
+    """Measure `visualize` with its defaults, between its reports of progress."""
     units, mesh = batch * devices, jaxviz.make_mesh(devices)
     marks: list[tuple[float, int]] = []
     begun = time.perf_counter()
@@ -154,19 +155,18 @@ def _measure_units(model: jaxviz.Model, batch: int, size: int, layer: str, preci
         def mark(now: jaxviz.Progress) -> None:
             marks.append((time.perf_counter(), now.step))
 
-        wanted = jaxviz.channel(layer, np.arange(units) % model.layers(size)[layer].channels)
-        options = {"size": size, "chunk": units, "mesh": mesh, "precision": precision, "progress": mark}
-        jaxviz.visualize(model, wanted, steps=steps, **options)
+        objective = jaxviz.channel(layer, np.arange(units) % model.layers(size)[layer].channels)
+        jaxviz.visualize(model, objective, steps=steps, size=size, chunk=units, mesh=mesh, precision=precision, progress=mark)
 
     steps, first = 8, None
     while True:
         marks.clear()
         run(steps)
         first = first or marks[0][0] - begun
-        took = marks[-1][0] - marks[0][0]
-        if took >= seconds and len(marks) > 1:
+        elapsed = marks[-1][0] - marks[0][0]
+        if elapsed >= seconds and len(marks) > 1:
             break
-        steps = math.ceil(steps * (min(8, max(1.5, 1.5 * seconds / took)) if took else 8))
+        steps = math.ceil(steps * (min(8, max(1.5, 1.5 * seconds / elapsed)) if elapsed else 8))
     times = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(marks)]
     each = statistics.median(times)
 
@@ -192,6 +192,6 @@ def _flops(lowered: Any) -> float:
 
 
 def _memory(lowered: Any) -> int | None:
-    found = lowered.compile().memory_analysis()
+    analysis = lowered.compile().memory_analysis()
     parts = ("temp_size_in_bytes", "argument_size_in_bytes", "output_size_in_bytes")
-    return None if found is None else sum(getattr(found, part) for part in parts)
+    return None if analysis is None else sum(getattr(analysis, part) for part in parts)

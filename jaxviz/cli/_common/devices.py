@@ -1,4 +1,4 @@
-"""Devices and processes: what only a program, and not a library, may decide."""
+"""Devices and processes: settings that only a program, not a library, may change."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from jaxviz._errors import ArgumentError
 
 
 def use_cpu_devices(count: int | None, units: int | None = None) -> None:
-    """Ask JAX for one host device per core, which a CPU needs to be busy; too late, and harmless, once JAX has started.
+    """Let JAX use one host device for each core, to keep a CPU busy; without effect once JAX has started.
 
-    Where there are fewer `units` than cores, for as many as units: no unit is divided, a device without one would idle, and
-    the cores are shared among the devices that there are.
+    With fewer `units` than cores, use one device for each unit: units are not divided, so more devices would be idle, and the
+    devices share all cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -24,11 +24,11 @@ def use_cpu_devices(count: int | None, units: int | None = None) -> None:
 
 
 def join_processes(coordinator: str | None, processes: int | None, process_id: int | None, distributed: bool) -> None:
-    """Join the other processes of a run on several machines, before JAX looks at any device."""
-    given = [option is not None for option in (coordinator, processes, process_id)]
-    if any(given) and (distributed or not all(given)):
+    """Join the other processes of a run on several machines, before JAX initializes devices."""
+    has = [option is not None for option in (coordinator, processes, process_id)]
+    if any(has) and (distributed or not all(has)):
         raise typer.BadParameter("give --coordinator, --processes and --process-id together, or --distributed alone.")
-    if distributed or all(given):
+    if distributed or all(has):
         try:
             jax.distributed.initialize(coordinator, processes, process_id)
         except (RuntimeError, ValueError) as error:

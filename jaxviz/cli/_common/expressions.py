@@ -1,6 +1,6 @@
-"""Python's own expressions, as far as a command line needs them: calls of known functions, numbers, strings, lists, sums.
+"""A subset of Python's expressions for the command line: calls of known functions, numbers, strings, lists, sums.
 
-Read with `ast`, never evaluated by Python: nothing but the functions of a given table can be called.
+They are read with `ast` and never evaluated by Python: only functions of a table can be called.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ from typing import Any
 
 from jaxviz._errors import ArgumentError, near_matches
 
-_BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 _EXAMPLE = "such as name, name(1, key=2.5) or name(1) - 0.5 * name([2, 3])"
 
 
 def evaluate(text: str, names: Mapping[str, Callable[..., Any]]) -> Any:
     """Return the value of an expression such as `channel("layer3", [7, 9]) - 0.5 * diversity("layer3")`.
 
-    A name alone is called without arguments; commas outside of brackets make a tuple.
+    A bare name is called without arguments; commas outside of brackets make a tuple.
 
     Args:
         text: the expression.
         names: the functions that may be called.
 
     Raises:
-        ArgumentError: anything but calls of these, literals and + - * /; or wrong arguments, with the function's own.
+        ArgumentError: anything but calls of these, literals and + - * /; or wrong arguments, with the function's signature.
 
     >>> evaluate("largest(2, 3) * -2.5", {"largest": max})
     -7.5
@@ -55,9 +60,10 @@ def _value(node: ast.expr, text: str, names: Mapping[str, Callable[..., Any]]) -
         case ast.Name(id=name):
             return _call(name, (), {}, text, names)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if all(k.arg for k in keywords):
-            given = {str(k.arg): _value(k.value, text, names) for k in keywords}
-            return _call(name, [_value(arg, text, names) for arg in args], given, text, names)
-    raise ArgumentError(f"Cannot read {ast.unparse(node)!r} in {text!r}: expected an expression {_EXAMPLE}.")
+            named = {str(k.arg): _value(k.value, text, names) for k in keywords}
+            return _call(name, [_value(arg, text, names) for arg in args], named, text, names)
+        case _:
+            raise ArgumentError(f"Cannot read {ast.unparse(node)!r} in {text!r}: expected an expression {_EXAMPLE}.")
 
 
 def _call(name: str, args: Any, keywords: dict[str, Any], text: str, names: Mapping[str, Callable[..., Any]]) -> Any:
@@ -69,8 +75,8 @@ def _call(name: str, args: Any, keywords: dict[str, Any], text: str, names: Mapp
     try:
         signature.bind(*args, **keywords)
     except TypeError as error:
-        shown = ", ".join(str(p.replace(annotation=inspect.Parameter.empty)) for p in signature.parameters.values())
-        raise ArgumentError(f"{error}, in {text!r}: write {name}({shown}).") from None
+        parameters = ", ".join(str(p.replace(annotation=inspect.Parameter.empty)) for p in signature.parameters.values())
+        raise ArgumentError(f"{error}, in {text!r}: write {name}({parameters}).") from None
     return _apply(function, text, *args, **keywords)
 
 

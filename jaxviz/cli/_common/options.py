@@ -1,4 +1,4 @@
-"""What several commands take, and how it is read: the names and arguments are those of the library."""
+"""Options of several commands, and how their texts are read; names and arguments are those of the library."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from jaxviz._errors import ArgumentError
 from jaxviz.cli._common.expressions import evaluate
 
 MODEL_HELP = "A network of `jaxviz models`, such as resnet18-imagenette (bundled) or resnet50."
-WEIGHTS_HELP = "A file (.pth, .pt, .safetensors), or the name of torchvision's weights (IMAGENET1K_V1, ...)."
+WEIGHTS_HELP = "A file (.pth, .pt, .safetensors), or a name of torchvision's weights (IMAGENET1K_V1, ...)."
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)]
 Weights = Annotated[str | None, typer.Option(metavar="FILE|NAME", help=WEIGHTS_HELP)]
 ClassNames = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line, for weights that bring none.")
+    Path | None, typer.Option(metavar="FILE", help="Class names, one on each line, for weights without names.")
 ]
 Out = Annotated[
-    Path, typer.Option(metavar="DIR", help="Folder for the pictures, the contact sheet and the arrays; continued if begun.")
+    Path, typer.Option(metavar="DIR", help="Folder for pictures, contact sheet and arrays; an unfinished run is continued.")
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Images per unit, each from its own random start.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of gradient ascent.")]
-SizeText = Annotated[str | None, typer.Option(metavar="N|HxW", help="Image size in pixels; the network's own if not given.")]
+SizeText = Annotated[str | None, typer.Option(metavar="N|HxW", help="Image size in pixels; default: the network's own.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same images.")]
 LearningRate = Annotated[
-    float | None, typer.Option(help="Step size of the optimiser; chosen for the kind of network if not given.")
+    float | None, typer.Option(help="Learning rate of the optimizer; default: chosen for the kind of network.")
 ]
 ParamText = Annotated[
     str,
-    typer.Option("--param", metavar="PARAM", help="Of the image: fourier, 'fourier(decay=1)', pixel, maco, ..."),
+    typer.Option("--param", metavar="PARAM", help="Image parameterization: fourier, 'fourier(decay=1)', pixel, maco, ..."),
 ]
 TransformsText = Annotated[
     str,
     typer.Option(
         metavar="LIST",
-        help="At every step: standard, all_stops, none, or a list: 'pad(4), jitter(8), rotate(5)'.",
+        help="Random transforms: standard, all_stops, none, or a list: 'pad(4), jitter(8), rotate(5)'.",
     ),
 ]
 RegularizerTexts = Annotated[
@@ -53,17 +53,15 @@ RegularizerTexts = Annotated[
     typer.Option(
         "--regularizer",
         metavar="NAME=WEIGHT",
-        help="Subtract a penalty: total_variation=0.001, or 'p_norm(0.1, p=6)'. May be given several times.",
+        help="Penalty to subtract: total_variation=0.001, or 'p_norm(0.1, p=6)'. Repeatable.",
     ),
 ]
 OptimizerText = Annotated[
-    str, typer.Option("--optimizer", metavar="NAME", help="Of optax: adam, nadam, sgd, 'sgd(momentum=0.9)', ...")
+    str, typer.Option("--optimizer", metavar="NAME", help="Optimizer of optax: adam, nadam, sgd, 'sgd(momentum=0.9)', ...")
 ]
-Devices = Annotated[
-    int | None, typer.Option(min=1, help="Devices to use, in each process; all of them if not given. On CPU: cores.")
-]
-ChunkSize = Annotated[int | None, typer.Option(min=1, help="Units at a time; chosen for the machine if not given.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew, whatever run or result the folder holds.")]
+Devices = Annotated[int | None, typer.Option(min=1, help="Number of devices in each process (on CPU: cores); default: all.")]
+ChunkSize = Annotated[int | None, typer.Option(min=1, help="Units at a time; default: chosen for the machine.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace any run or result in the folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 
 
@@ -86,12 +84,12 @@ class Gradient(StrEnum):
 
 
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Of convolutions on GPU and TPU; highest is full float32.")
+    Precision, typer.Option("--precision", help="Precision of convolutions on GPU and TPU; highest is full float32.")
 ]
 
 
 def _makers(module: Any) -> dict[str, Callable[..., Any]]:
-    """Return the public functions of a module by name."""
+    """Return the public functions of a room by name."""
     return {name: value for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")}
 
 
@@ -126,18 +124,18 @@ _OBJECTIVES = {
     )
 }
 FILES = {"load": load_array, "photo": lambda path: jaxviz.image.load(path)}
-_PARAMS = {
-    name: maker
-    for name, maker in _makers(param).items()
-    if isinstance(getattr(param, name.title().replace("_", ""), None), type)
-}
+_PARAMS = {name: maker for name, maker in _makers(param).items() if name != "spectrum"}
 _TRANSFORMS = {name: maker for name, maker in _makers(transforms).items() if name != "compose"}
 _REGULARIZERS = _makers(regularizers)
 _OPTIMIZERS = ("adabelief", "adam", "adamax", "adamw", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd", "yogi")
 
 
 def _read(option: str, text: str, names: dict[str, Callable[..., Any]], right: Callable[[Any], bool], example: str) -> Any:
-    """Return what an option's text makes; a wrong use of the command line where that is not `right`."""
+    """Return the value of an option's text.
+
+    Raises:
+        typer.BadParameter: the text cannot be read, or `right` refuses the value.
+    """
     try:
         value = evaluate(text, names)
     except ArgumentError as error:
@@ -150,7 +148,12 @@ def _read(option: str, text: str, names: dict[str, Callable[..., Any]], right: C
 def read_target(text: str, more: Mapping[str, Callable[..., Any]] | None = None) -> Any:
     """Read `layer3:7`, or a call as in Python: `channel("layer3", 7) - 0.5 * diversity("layer3")`.
 
-    What a call of one of `more` functions makes is taken, too.
+    Args:
+        text: of the option.
+        more: functions by name that may be called too; they may return anything.
+
+    Raises:
+        ArgumentError: not an objective.
     """
     if "(" not in text:
         return objectives.parse(text)
@@ -161,7 +164,7 @@ def read_target(text: str, more: Mapping[str, Callable[..., Any]] | None = None)
 
 
 def known_units(texts: Sequence[str]) -> int | None:
-    """Return the number of units of the largest target, all being such as `layer3:7,9-12`; None where the network must tell."""
+    """Return the largest number of units of targets such as `layer3:7,9-12`; None if that depends on the network."""
     if all(re.fullmatch(r"\s*[\w.]+:[\d\s,-]+", text) for text in texts):
         return max(objectives.count(objectives.parse(text)) for text in texts)
     return None
@@ -176,23 +179,22 @@ def read_transforms(text: str) -> Any:
     """Read `standard`, `none`, or a list such as `pad(4), jitter(8)`."""
     if text == "none":
         return ()
-    whole = f"[{text}]"  # one or several
-    found = _read("--transforms", whole, _TRANSFORMS, lambda value: all(map(callable, value)), "'pad(4), jitter(8)'")
-    return transforms.compose(*found)
+    parts = _read("--transforms", f"[{text}]", _TRANSFORMS, lambda value: all(map(callable, value)), "'pad(4), jitter(8)'")
+    return transforms.compose(*parts)
 
 
 def read_regularizers(texts: list[str] | None) -> list[Any]:
-    """Read `total_variation=0.001` or `p_norm(0.1, p=6)`, each."""
-    found = []
+    """Read texts such as `total_variation=0.001` or `p_norm(0.1, p=6)`."""
+    penalties: list[Any] = []
     for text in texts or ():
         name, _, weight = text.partition("=")
         call = text if "(" in text else f"{name}({weight})"
-        found.append(_read("--regularizer", call, _REGULARIZERS | FILES, callable, "total_variation=0.001"))
-    return found
+        penalties.append(_read("--regularizer", call, _REGULARIZERS | FILES, callable, "total_variation=0.001"))
+    return penalties
 
 
 def read_optimizer(text: str) -> Callable[..., optax.GradientTransformation]:
-    """Read `adam` or `sgd(momentum=0.9)`: a factory that takes the learning rate."""
+    """Read `adam` or `sgd(momentum=0.9)` as a factory that takes the learning rate."""
 
     def maker(factory: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(factory)
@@ -213,7 +215,7 @@ def read_numbers(text: str | None) -> list[float]:
     try:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise ArgumentError(f"Expected numbers with commas between them, got {text!r}.") from None
+        raise ArgumentError(f"Expected comma-separated numbers, got {text!r}.") from None
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:

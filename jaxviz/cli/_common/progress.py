@@ -14,12 +14,12 @@ import jaxviz
 
 
 class Bar:
-    """A progress bar over all targets, on the terminal's error stream: images, step, images a second, time left."""
+    """A progress bar over all targets, on stderr: images, step, images per second, time left."""
 
     def __init__(self, images: Sequence[int], quiet: bool) -> None:
-        self._ends = list(accumulate(images, initial=0))  # images that are finished when a target is
+        self._ends = list(accumulate(images, initial=0))  # number of finished images at the end of each target
         self._done = 0
-        self._from: tuple[float, int] | None = None  # when the first images were finished, and how many
+        self._from: tuple[float, int] | None = None  # time and number of the first finished images
         columns = [
             TextColumn("{task.completed:.0f}/{task.total:.0f} images"),
             BarColumn(),
@@ -41,7 +41,7 @@ class Bar:
 
     @property
     def done(self) -> int:
-        """Images that were reported as finished."""
+        """Number of images reported as finished."""
         return self._done
 
     def finished(self, images: int) -> None:
@@ -50,7 +50,7 @@ class Bar:
         self._progress.update(self._task, completed=self._done)
 
     def say(self, what: str) -> None:
-        """Show what is done now, and how fast images were finished since the first, of which a part was compiling."""
+        """Show the current activity and the speed since the first images, whose time included compiling."""
         start, before = self._from or (0.0, self._done)
         if self._done > before:
             rate = (self._done - before) / (time.perf_counter() - start)
@@ -58,20 +58,20 @@ class Bar:
         self._progress.update(self._task, state=what)
 
     def report_part(self, what: str, now: jaxviz.Progress) -> None:
-        """Show one of several parts of a run, each with a number of images of its own, by its name."""
+        """Show a named part of a run that has its own number of images."""
         state = what if now.steps == 1 else f"{what} step {now.step}/{now.steps}"
         if now.images_per_second > 0:
             state += f"  {now.images_per_second:.2g} images/s  {_clock(now.seconds_left)} left"
         self._progress.update(self._task, total=now.images, completed=now.images_done, state=state)
 
     def report_alone(self, now: jaxviz.Progress) -> None:
-        """Like `report`, where nobody calls `finished`: a target whose last image is done is counted here."""
+        """Like `report`, and call `finished` when a target's last image is done."""
         self.report(now)
         if now.images_done == now.images and now.step == now.steps:
             self.finished(now.images)
 
     def report(self, now: jaxviz.Progress) -> None:
-        """Take the engine's report, which counts the current target only."""
+        """Show the engine's report, which counts only the current target."""
         state = f"step {now.step}/{now.steps}"
         if now.images_per_second > 0:
             before = max(end for end in self._ends if end <= self._done)

@@ -9,7 +9,7 @@ import typer
 
 from jaxviz._image_files import Skipped
 
-LISTED = 20  # files at most that are named in the end; a file in the folder names all
+LISTED = 20  # files at most that are listed in the terminal
 
 
 def line(file: Skipped) -> str:
@@ -18,14 +18,15 @@ def line(file: Skipped) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in which what is not UTF-8, or would steer the terminal, is written as its code."""
+    """Return a text with escapes for bytes that are not UTF-8 and for control characters."""
     decoded = text.encode(errors="backslashreplace").decode()
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in decoded)
 
 
-def tell(skipped: Sequence[Skipped], where: Path) -> None:
-    """Print the first skipped files, and where all of them are listed."""
+def tell(skipped: Sequence[Skipped], record: Path | None = None) -> None:
+    """List the first skipped files, and the record that has all of them."""
     for file in skipped[:LISTED]:
         typer.echo(f"jaxviz: skipped {line(file)}", err=True)
     if len(skipped) > LISTED:
-        typer.echo(f"jaxviz: skipped {len(skipped) - LISTED} more, listed in {where}", err=True)
+        listed = "" if record is None else f", listed in {record}"
+        typer.echo(f"jaxviz: skipped {len(skipped) - LISTED} more{listed}", err=True)

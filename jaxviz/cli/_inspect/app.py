@@ -1,15 +1,15 @@
-"""The group of commands `jaxviz inspect`; each command has a file of its own."""
+"""The group of commands `jaxviz inspect`."""
 
 from __future__ import annotations
 
 import typer
 
-from jaxviz.cli._app import _Group, app
+from jaxviz.cli._app import Group, app
 
 inspect_app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     name="inspect",
-    help="Look inside a network.",
+    help="Inspect filters, feature maps, examples and embeddings.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

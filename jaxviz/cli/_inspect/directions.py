@@ -1,4 +1,4 @@
-"""jaxviz inspect grid | groups | atlas: what activations stand for, each drawn by gradient ascent."""
+"""jaxviz inspect grid | groups | atlas: pictures of activations, drawn by gradient ascent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import typer
 import jaxviz
 from jaxviz import inspection
 from jaxviz._image_files import find_files
-from jaxviz.cli._common import options
+from jaxviz.cli._common import options, skipped
 from jaxviz.cli._common.devices import use_cpu_devices
 from jaxviz.cli._common.progress import Bar
 from jaxviz.cli._inspect import views
 from jaxviz.cli._inspect.app import inspect_app
 
 Steps = Annotated[int, typer.Option(min=1, help="Steps of gradient ascent.")]
-Power = Annotated[float, typer.Option(min=0, help="The higher, the more the direction counts, and not its length.")]
+Power = Annotated[float, typer.Option(min=0, help="Weight of the direction against its length; larger for the direction.")]
 
 
 class Layout(StrEnum):
@@ -33,9 +33,9 @@ def grid(
     images: views.Photos,
     layer: views.LayerName,
     out: views.Kept,
-    scaled: Annotated[bool, typer.Option("--scaled", help="Sizes of tiles as the strengths of the activations.")] = False,
+    scaled: Annotated[bool, typer.Option("--scaled", help="Scale tiles by the strength of the activations.")] = False,
     steps: Steps = 64,
-    tile: Annotated[int, typer.Option(min=1, help="Pixels of a tile's side.")] = 64,
+    tile: Annotated[int, typer.Option(min=1, help="Size of a tile in pixels.")] = 64,
     cossim_power: Power = 2.0,
     size: options.SizeText = None,
     seed: options.Seed = 0,
@@ -45,7 +45,7 @@ def grid(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw what a layer has at each position of photos.
+    """Draw the activation at each position of photos.
 
     Example: jaxviz inspect grid resnet18-imagenette photo.jpg --layer layer3 --out grid
     """
@@ -78,14 +78,14 @@ def groups(
     images: views.Photos,
     layer: views.LayerName,
     out: views.Kept,
-    groups: Annotated[int, typer.Option(min=1, help="How many groups of neurons.")] = 6,
+    groups: Annotated[int, typer.Option(min=1, help="Number of groups of neurons.")] = 6,
     steps: Steps = 128,
     cossim_power: Power = 2.0,
     size: options.SizeText = None,
     picture_size: Annotated[
-        str | None, typer.Option(metavar="N|HxW", help="Of the groups' pictures; the network's own if not given.")
+        str | None, typer.Option(metavar="N|HxW", help="Size of the groups' pictures; default: the network's own.")
     ] = None,
-    tile: Annotated[int, typer.Option(min=16, help="Pixels of a picture's height on the page.")] = 160,
+    tile: Annotated[int, typer.Option(min=16, help="Height of a picture on the page in pixels.")] = 160,
     seed: options.Seed = 0,
     dark: views.Dark = False,
     weights: options.Weights = None,
@@ -93,7 +93,7 @@ def groups(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Divide what a layer makes of photos into groups of neurons, draw each and where it is.
+    """Factor a layer's activations of photos into groups of neurons; draw each group and its location.
 
     Example: jaxviz inspect groups resnet18-imagenette photos/*.jpg --layer layer3 --size 224 --out groups
     """
@@ -122,22 +122,22 @@ def groups(
 @inspect_app.command()
 def atlas(
     model: options.ModelName,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Folders of photos with all in them, and photos.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, and folders of photos.")],
     layer: views.LayerName,
     out: views.Kept,
-    cells: Annotated[int, typer.Option(min=1, help="Along each side.")] = 12,
-    members: Annotated[int, typer.Option(min=1, help="Photos that a cell needs at least.")] = 5,
-    layout: Annotated[Layout, typer.Option(help="t-SNE needs the extra 'embed'.")] = Layout.tsne,
+    cells: Annotated[int, typer.Option(min=1, help="Number of cells along each side.")] = 12,
+    members: Annotated[int, typer.Option(min=1, help="Minimum number of photos in a cell.")] = 5,
+    layout: Annotated[Layout, typer.Option(help="Layout of the photos; tsne needs the extra 'embed'.")] = Layout.tsne,
     coordinates: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .npy file (N, 2) of another layout of the N photos, such as UMAP.")
+        Path | None, typer.Option(metavar="FILE", help=".npy file (N, 2) with another layout of the N photos, such as UMAP.")
     ] = None,
-    labels: Annotated[bool, typer.Option("--labels", help="Frames in the colours of the classes, and a legend.")] = False,
-    whiten: Annotated[bool, typer.Option(help="Ask for what is particular about a cell.")] = True,
+    labels: Annotated[bool, typer.Option("--labels", help="Draw frames in class colors, and a legend.")] = False,
+    whiten: Annotated[bool, typer.Option(help="Whiten directions: show what is particular about a cell.")] = True,
     steps: Steps = 64,
-    tile: Annotated[int, typer.Option(min=1, help="Pixels of a cell's side.")] = 64,
+    tile: Annotated[int, typer.Option(min=1, help="Size of a cell in pixels.")] = 64,
     cossim_power: Power = 2.0,
     size: options.SizeText = None,
-    chunk: Annotated[int | None, typer.Option(min=1, help="Photos read at a time; 64 if not given.")] = None,
+    chunk: Annotated[int | None, typer.Option(min=1, help="Photos at a time; default: 64.")] = None,
     seed: options.Seed = 0,
     dark: views.Dark = False,
     weights: options.Weights = None,
@@ -146,9 +146,9 @@ def atlas(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a small activation atlas of folders: what a layer tells apart, like near like.
+    """Draw an activation atlas of folders of photos: pictures of a layer's activations, similar ones near each other.
 
-    Stopped in whatever way, the same command again continues.
+    If the run stops, the same command continues it.
 
     Example: jaxviz inspect atlas resnet18-imagenette photos --layer layer4 --labels --out atlas
     """
@@ -193,8 +193,7 @@ def atlas(
             overwrite=overwrite,
         )
         bar.say("done")
-    for one in samples.skipped[:20]:
-        typer.echo(f"jaxviz: skipped '{one.path}': {one.reason}".encode(errors="backslashreplace").decode(), err=True)
+    skipped.tell(samples.skipped)
     arrays = {
         name: getattr(made, name) for name in ("coordinates", "members", "cells", "counts", "vectors", "logits", "pictures")
     }

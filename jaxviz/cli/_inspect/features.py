@@ -1,4 +1,4 @@
-"""jaxviz inspect filters | weights | maps | occlusion: what a network has learned, and what it makes of photos."""
+"""jaxviz inspect filters | weights | maps | occlusion: weights, feature maps and occlusion maps."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Order(StrEnum):
 def filters(
     model: options.ModelName,
     out: views.Out,
-    layer: Annotated[str | None, typer.Option(help="One that takes colours; the first convolution if not given.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer with color input; default: the first convolution.")] = None,
     units: views.Numbers = None,
-    scale: Annotated[Scale, typer.Option(help="Of the weights: one for all filters, or each its own.")] = Scale.shared,
+    scale: Annotated[Scale, typer.Option(help="Scale of the weights: one for all filters, or one for each.")] = Scale.shared,
     tile: views.Tile = None,
     dark: views.Dark = False,
     weights: options.Weights = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw the filters of the first layer in colours.
+    """Draw the filters of the first layer in color.
 
     Example: jaxviz inspect filters resnet18-imagenette --out filters
     """
@@ -61,15 +61,15 @@ def weights_command(
     out: views.Out,
     outputs: views.Numbers = None,
     inputs: views.Numbers = None,
-    rows: Annotated[int, typer.Option(min=1, help="Outputs that are drawn, at most: the strongest.")] = 16,
-    columns: Annotated[int, typer.Option(min=1, help="Inputs that are drawn, at most: the strongest.")] = 16,
-    scale: Annotated[Scale, typer.Option(help="Of the colours: one for all, or each output its own.")] = Scale.each,
+    rows: Annotated[int, typer.Option(min=1, help="Number of outputs to draw: the strongest.")] = 16,
+    columns: Annotated[int, typer.Option(min=1, help="Number of inputs to draw: the strongest.")] = 16,
+    scale: Annotated[Scale, typer.Option(help="Scale of the colors: one for all, or one for each output.")] = Scale.each,
     tile: views.Tile = None,
     dark: views.Dark = False,
     weights: options.Weights = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw a layer's weights, a tile for each output and input.
+    """Draw a layer's weights, one tile for each output and input.
 
     Example: jaxviz inspect weights resnet18-imagenette --layer layer3.0.conv1 --out weights
     """
@@ -84,15 +84,15 @@ def weights_command(
 def maps(
     model: options.ModelName,
     images: views.Photos,
-    layers: Annotated[str, typer.Option(metavar="NAMES", help="With commas between them, such as conv1,layer2,fc.")],
+    layers: Annotated[str, typer.Option(metavar="NAMES", help="Comma-separated layers, such as conv1,layer2,fc.")],
     out: views.Out,
-    top: Annotated[int, typer.Option(min=1, help="Channels of each layer: each image's strongest.")] = 23,
-    channels: Annotated[str | None, typer.Option(metavar="UNITS", help="Such as 0-15,40, instead of the strongest.")] = None,
-    order: Annotated[Order, typer.Option(help="What makes a channel strong, of its map.")] = Order.max,
-    view: Annotated[View, typer.Option(help="Colours, interpolated colours, or laid over the image.")] = View.map,
+    top: Annotated[int, typer.Option(min=1, help="Number of channels of each layer: each image's strongest.")] = 23,
+    channels: Annotated[str | None, typer.Option(metavar="UNITS", help="Channel numbers, such as 0-15,40.")] = None,
+    order: Annotated[Order, typer.Option(help="Strength of a channel: the max or mean of its map.")] = Order.max,
+    view: Annotated[View, typer.Option(help="Colors, interpolated colors, or an overlay on the image.")] = View.map,
     position: Annotated[
         str | None,
-        typer.Option(metavar="Y,X", help="Draw the receptive field of this position; of the strongest channel's if not given."),
+        typer.Option(metavar="Y,X", help="Draw the receptive field of this position; default: that of the strongest channel."),
     ] = None,
     size: options.SizeText = None,
     tile: views.Tile = None,
@@ -101,7 +101,7 @@ def maps(
     devices: options.Devices = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw where in photos a layer's channels are active, and what its strongest unit sees.
+    """Draw where a layer's channels are active in photos, and the receptive field of its strongest unit.
 
     Example: jaxviz inspect maps resnet18-imagenette photo.jpg --layers layer2,layer4 --view overlay --out maps
     """
@@ -135,10 +135,10 @@ def occlusion(
     images: views.Photos,
     out: views.Out,
     target: Annotated[
-        str | None, typer.Option(metavar="TARGET", help="A class, or an objective; the top class's probability if not given.")
+        str | None, typer.Option(metavar="TARGET", help="Class or objective; default: the probability of the top class.")
     ] = None,
-    window: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; a quarter of a side if not given.")] = None,
-    stride: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; a quarter of the window if not given.")] = None,
+    window: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; default: a quarter of the image.")] = None,
+    stride: Annotated[str | None, typer.Option(metavar="N|HxW", help="Pixels; default: a quarter of the window.")] = None,
     size: options.SizeText = None,
     tile: views.Tile = None,
     dark: views.Dark = False,
@@ -148,7 +148,7 @@ def occlusion(
     chunk: Annotated[int | None, typer.Option(min=1, help="Evaluations of the network at a time.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Cover one place of photos after the other, and draw what the network then says.
+    """Occlude windows of photos one by one, and draw the network's output for each.
 
     Example: jaxviz inspect occlusion resnet18-imagenette photo.jpg --window 32 --stride 8 --out occlusion
     """

@@ -1,4 +1,4 @@
-"""What the commands of `jaxviz inspect` that draw views share: their options, the photos, the files they write."""
+"""Options, photos and files that commands of `jaxviz inspect` share."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from jaxviz._errors import ImageError
 from jaxviz._result_files import failures
 from jaxviz.cli._common import options
 
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for pictures and arrays; files of these names are replaced.")]
-Kept = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the pictures and the arrays; continued if begun.")]
-Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos, cut and scaled to one size.")]
-LayerName = Annotated[str, typer.Option(help="A layer of `jaxviz layers`, such as layer3.")]
-Numbers = Annotated[str | None, typer.Option(metavar="UNITS", help="Such as 0-15,40; all if not given.")]
-Dark = Annotated[bool, typer.Option("--dark", help="White on black.")]
-Tile = Annotated[int | None, typer.Option(min=1, help="Pixels of a picture's side.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for pictures and arrays; existing files are replaced.")]
+Kept = Annotated[Path, typer.Option(metavar="DIR", help="Folder for pictures and arrays; an unfinished run is continued.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos; they are cropped and resized to one size.")]
+LayerName = Annotated[str, typer.Option(help="Layer, as in `jaxviz layers MODEL`, such as layer3.")]
+Numbers = Annotated[str | None, typer.Option(metavar="UNITS", help="Unit numbers, such as 0-15,40; default: all.")]
+Dark = Annotated[bool, typer.Option("--dark", help="Dark background.")]
+Tile = Annotated[int | None, typer.Option(min=1, help="Size of a picture in pixels.")]
 
 
 def read_units(text: str | None, option: str) -> list[int] | None:
     """Read `0-15,40`."""
     if text is None:
         return None
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
         if not match or (match[2] is not None and int(match[2]) < int(match[1])):
             raise typer.BadParameter(f"expected numbers such as 0-15,40; got '{text}'.", param_hint=option)
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return found
+        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return numbers
 
 
 def read_position(text: str | None) -> tuple[int, int] | None:
@@ -52,7 +52,7 @@ def load(model: str, weights: str | None, quiet: bool) -> jaxviz.Model:
 
 
 def read_photos(network: jaxviz.Model, paths: Sequence[Path], size: str | None) -> tuple[np.ndarray, list[str]]:
-    """Return photos (N, H, W, C) and a name for each: its file's, with a number where it is there already."""
+    """Return photos (N, H, W, C) and a unique name for each, from its file's name."""
     pixels = options.read_size(size) or network.input_size
     for path in paths:
         if path.is_dir():
@@ -69,7 +69,7 @@ def read_photos(network: jaxviz.Model, paths: Sequence[Path], size: str | None) 
 
 
 def write(out: Path, pages: Mapping[str, np.ndarray], arrays: Mapping[str, Any], quiet: bool) -> None:
-    """Write the pictures and, in `arrays.npz`, the numbers that they show."""
+    """Write the pictures and, in `arrays.npz`, their numbers."""
     with failures(out):
         for name, page in pages.items():
             jaxviz.image.save(out / name, page)

@@ -126,7 +126,7 @@ def test_what_is_refused(run, folder: Path, tmp_path: Path) -> None:
     for name in ("p0.png", "p1.png"):
         (folder / "a" / name).unlink()
     two = run("scatter", folder / "a", "--layer", "avgpool", "--out", tmp_path / "o")
-    assert two.exit_code == 1 and "at least 3 photos that can be read; got 2" in two.stderr
+    assert two.exit_code == 1 and "at least 3 readable photos; got 2" in two.stderr
     (tmp_path / "empty").mkdir()
     empty = run("scatter", tmp_path / "empty", "--layer", "avgpool", "--out", tmp_path / "o")
     assert empty.exit_code == 1 and "no files" in empty.stderr

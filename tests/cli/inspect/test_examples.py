@@ -101,8 +101,8 @@ def test_interrupted_it_says_how_far_it_came_and_continues(run, tmp_path: Path, 
     with monkeypatch.context() as patch:
         patch.setattr(engine.Fold, "add", interrupt)
         done = run(*call)
-    assert done.exit_code == 130 and "of 12 files were looked at" in done.stderr
-    assert "the same command again continues" in done.stderr
+    assert done.exit_code == 130 and "of 12 files were read" in done.stderr
+    assert "the same command continues" in done.stderr
     with pytest.raises(jaxviz.SaveError, match="not finished"):
         load_examples(out)
     done = run(*call)
