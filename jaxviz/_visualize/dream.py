@@ -21,6 +21,7 @@ from jaxviz._visualize.run import layer_names
 from jaxviz._visualize.visualize import visualize
 from jaxviz.models import Model
 from jaxviz.objectives import Objective
+from jaxviz.objectives._match import as_images
 from jaxviz.param import pixel
 from jaxviz.result import Result
 from jaxviz.transforms import roll as rolled
@@ -76,7 +77,7 @@ def deepdream(
     >>> jv.deepdream(model, photos, "layer3", octaves=2, steps=1).labels
     ('layer3 square, 0', 'layer3 square, 1')
     """
-    photos = objectives.as_images(images)
+    photos = as_images(images)
     photos = photos if photos.ndim == 4 else photos[None]
     for name, value, least in (("octaves", octaves, 1), ("steps", steps, 1)):
         if value != int(value) or value < least:

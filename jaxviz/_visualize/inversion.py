@@ -17,6 +17,8 @@ from jaxviz._visualize.run import layer_names
 from jaxviz._visualize.visualize import visualize
 from jaxviz.models import Model, from_function
 from jaxviz.objectives import ObjectiveLike
+from jaxviz.objectives._match import as_images, fitted
+from jaxviz.objectives._parse import as_objective
 from jaxviz.param import Param, pixel
 from jaxviz.regularizers import Regularizer
 from jaxviz.result import Result
@@ -221,7 +223,7 @@ def accentuate(
     model, photos, height, width = _prepare(model, images, size)
     names = _image_names(names, len(photos))
     start = photos[0] if len(photos) == 1 else photos
-    objective = objectives.as_objective(objective)
+    objective = as_objective(objective)
     near = objectives.near(start) if layer is None else objectives.match_image(layer, start)
     weight = float((100.0 if layer is None else 3.0) if penalty is None else penalty)
     total = objective + weight * near
@@ -238,12 +240,12 @@ def _prepare(
 ) -> tuple[Model, np.ndarray, int, int]:
     """Return the model, the photos (N, H, W, C) at the size of the run, and that size."""
     model = model if isinstance(model, Model) else from_function(model)
-    photos = objectives.as_images(images)
+    photos = as_images(images)
     photos = photos if photos.ndim == 4 else photos[None]
     _, height, width, _ = photos.shape
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
-    return model, objectives.fitted(photos, model, (height, width)), height, width
+    return model, fitted(photos, model, (height, width)), height, width
 
 
 def _image_names(names: Sequence[str] | None, images: int) -> list[str]:

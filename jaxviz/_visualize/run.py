@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import jax
 import numpy as np
 
-from jaxviz import engine, objectives
+from jaxviz import engine
 from jaxviz._errors import ArgumentError
 from jaxviz._fingerprint import describe, model_digests
 from jaxviz._pytree import as_tree
@@ -18,10 +18,15 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize.options import Options
 from jaxviz.models import Model, calls_through_ops, is_normalised
 from jaxviz.objectives import Objective, ObjectiveLike
+from jaxviz.objectives._algebra import count_units
+from jaxviz.objectives._match import as_images, fitted
+from jaxviz.objectives._parse import as_objective
 from jaxviz.ops import EXACT, REDIRECTED, Ops
 from jaxviz.param import Param
 from jaxviz.regularizers import Regularizer
-from jaxviz.transforms import Compose, Composite, Transform, compose, composite, standard
+from jaxviz.transforms import Transform, compose, composite, standard
+from jaxviz.transforms._compose import Compose
+from jaxviz.transforms._composite import Composite
 
 Size: TypeAlias = tuple[int, int]
 Names: TypeAlias = tuple[str, ...]
@@ -123,7 +128,7 @@ def check_run(model: Model, objective: ObjectiveLike | Sequence[ObjectiveLike], 
     sizes = _scale_sizes(options.scales, size)
     param = options.param if isinstance(options.param, Param) else options.param()
     many = objective if isinstance(objective, list | tuple) else [objective]
-    bound = tuple(objectives.as_objective(part).bind(model, size) for part in many)
+    bound = tuple(as_objective(part).bind(model, size) for part in many)
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
     through_ops = calls_through_ops(model)
@@ -132,7 +137,7 @@ def check_run(model: Model, objective: ObjectiveLike | Sequence[ObjectiveLike], 
         options,
         model,
         bound,
-        starts=tuple(_starts(options.start, objectives.count(part), model, size) for part in bound),
+        starts=tuple(_starts(options.start, count_units(part), model, size) for part in bound),
         sizes=sizes,
         snapshots=_check_snapshots(options.snapshots, options.steps),
         param=param,
@@ -211,7 +216,7 @@ def _starts(start: ArrayLike | None, units: int, model: Model, size: Size) -> Ar
     """Return the images that K units start from, (K, H, W, C), or None."""
     if start is None:
         return None
-    images = objectives.fitted(objectives.as_images(start), model, size)
+    images = fitted(as_images(start), model, size)
     if images.ndim == 4 and len(images) != units:
         raise ArgumentError(f"Expected one image to start from, or one for each of {units} units; got {len(images)}.")
     return cast(Array, np.broadcast_to(images, (units, *images.shape[-3:])))

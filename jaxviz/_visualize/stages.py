@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz import objectives
 from jaxviz._pytree import as_static
 from jaxviz._types import Array
 from jaxviz._visualize.run import ImageRun
 from jaxviz.engine import Recipe, Stage, Unit
 from jaxviz.models import prepared
+from jaxviz.objectives._algebra import partition
+from jaxviz.objectives._basic import work_ids
+from jaxviz.objectives._match import fitted
 
 
 def make_stages(run: ImageRun, number: int) -> list[Stage]:
     """Return the stages of objective `number`, from coarse to fine."""
     objective, starts, options = run.objectives[number], run.starts[number], run.options
-    ids = objectives.work_ids(objective, run.model)
+    ids = work_ids(objective, run.model)
     keys = sample_keys(options.seed, ids, options.restarts * options.samples)
     keys = keys.reshape(-1, options.restarts, options.samples)
     layers = objective.layers()
@@ -25,7 +27,7 @@ def make_stages(run: ImageRun, number: int) -> list[Stage]:
     stages: list[Stage] = []
     for size, steps in zip(run.sizes, _divide(options.steps, len(run.sizes)), strict=True):
         here = objective if size == run.size else objective.at_size(run.model, run.size, size).bind(run.model, size)
-        each, shared = objectives.partition(here)
+        each, shared = partition(here)
         recipe = Recipe(
             model=network,
             param=run.param.with_shape((*size, len(run.model.mean))),
@@ -39,7 +41,7 @@ def make_stages(run: ImageRun, number: int) -> list[Stage]:
             views=int(options.views),
             transparency=bool(options.transparency),
         )
-        first = None if starts is None else jnp.asarray(objectives.fitted(starts, run.model, size))
+        first = None if starts is None else jnp.asarray(fitted(starts, run.model, size))
         stages.append(Stage(recipe, Unit(each, keys, first), steps))
     return stages
 

@@ -21,7 +21,7 @@ from jaxviz.attribution._types import Normalization, Reduction
 from jaxviz.image import Size
 from jaxviz.image import resize as resize_images
 from jaxviz.models import Model
-from jaxviz.objectives import combine
+from jaxviz.objectives._algebra import combine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

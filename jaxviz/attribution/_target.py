@@ -16,6 +16,7 @@ from jaxviz._pytree import as_static, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, activations
 from jaxviz.objectives import Objective
+from jaxviz.objectives._algebra import combine, count_units, partition, reference_name
 from jaxviz.ops import EXACT, Ops
 
 Score: TypeAlias = Literal["logit", "probability", "log_probability", "margin"]
@@ -127,8 +128,8 @@ class ObjectiveTarget(Target):
     def scores(self, acts: dict[str, Array], images: Array, index: Array | None) -> Array:
         values = {**acts, **self.reference}
         if not self.many:
-            return objectives.combine(self.each, self.rest)(values, images)[None]
-        return jax.vmap(lambda unit: objectives.combine(unit, self.rest)(values, images))(self.each)
+            return combine(self.each, self.rest)(values, images)[None]
+        return jax.vmap(lambda unit: combine(unit, self.rest)(values, images))(self.each)
 
 
 AsTarget: TypeAlias = Classes | Scored | Objective | Target | Callable[[Array], Array]
@@ -199,18 +200,18 @@ def _as_indices(model: Model, classes: Classes) -> np.ndarray:
 def _objective_target(model: Model, objective: Objective, size: tuple[int, int], *, single: bool = False) -> Target:
     """Return the target; with `single`, an objective of one unit, as strings give, has no axis of targets."""
     bound = objective.bind(model, size)
-    each, rest = objectives.partition(bound)
+    each, rest = partition(bound)
     many = bool(jax.tree.leaves(each))
-    if single and objectives.count(bound) == 1:
+    if single and count_units(bound) == 1:
         each, many = jax.tree.map(lambda leaf: leaf[0], each), False
     values: dict[str, Array] = {}
     reference = bound.reference()
     if reference is not None:
         if reference.ndim != 3:
             raise ArgumentError("As a target, an objective may compare with one image, not with several.")
-        values = {objectives.reference_name(): reference[None]}
+        values = {reference_name(): reference[None]}
         acts = model.activations(np.asarray(reference)[None], bound.layers()) if bound.layers() else {}
-        values |= {objectives.reference_name(name): value for name, value in acts.items()}
+        values |= {reference_name(name): value for name, value in acts.items()}
     return ObjectiveTarget(each, rest, values, many)
 
 

@@ -18,9 +18,11 @@ import optax
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, PyTree
 from jaxviz.models import Model, activations
-from jaxviz.objectives import Objective, combine, reference_name
+from jaxviz.objectives import Objective
+from jaxviz.objectives._algebra import combine, reference_name
 from jaxviz.ops import EXACT, Ops
-from jaxviz.param import Param, decode_group, enlarge, project_group
+from jaxviz.param import Param
+from jaxviz.param._base import decode_group, enlarge, project_group
 
 OPAQUE = 80  # percentile of an image's accumulated gradient above which it is opaque, as in Xplique and Horama
 BLOCK = 32  # at most as many steps between two reports of progress, and in one compiled loop

@@ -9,29 +9,18 @@ Called, an objective scores one group of S images: `objective(activations, image
 """
 
 from jaxviz.objectives._algebra import Objective as Objective
-from jaxviz.objectives._algebra import combine as combine
-from jaxviz.objectives._algebra import count as count
-from jaxviz.objectives._algebra import leaf as leaf
-from jaxviz.objectives._algebra import partition as partition
-from jaxviz.objectives._algebra import pytree as pytree
-from jaxviz.objectives._algebra import reference_name as reference_name
-from jaxviz.objectives._algebra import static as static
 from jaxviz.objectives._basic import channel as channel
 from jaxviz.objectives._basic import from_function as from_function
 from jaxviz.objectives._basic import layer as layer
 from jaxviz.objectives._basic import logit as logit
 from jaxviz.objectives._basic import neuron as neuron
-from jaxviz.objectives._basic import work_ids as work_ids
 from jaxviz.objectives._directions import direction as direction
 from jaxviz.objectives._directions import direction_neuron as direction_neuron
 from jaxviz.objectives._directions import tensor_direction as tensor_direction
-from jaxviz.objectives._match import as_images as as_images
-from jaxviz.objectives._match import fitted as fitted
 from jaxviz.objectives._match import match as match
 from jaxviz.objectives._match import match_image as match_image
 from jaxviz.objectives._match import near as near
 from jaxviz.objectives._parse import ObjectiveLike as ObjectiveLike
-from jaxviz.objectives._parse import as_objective as as_objective
 from jaxviz.objectives._parse import parse as parse
 from jaxviz.objectives._product import product as product
 from jaxviz.objectives._samples import alignment as alignment

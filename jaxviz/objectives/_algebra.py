@@ -177,7 +177,7 @@ def check_one_reference(objective: Objective) -> None:
         raise ArgumentError("The terms of an objective compare with different images; give all of them the same.")
 
 
-def count(objective: Objective) -> int:
+def count_units(objective: Objective) -> int:
     """Return the number of units of work.
 
     Raises:
@@ -194,7 +194,7 @@ def partition(objective: Objective) -> tuple[Objective, Objective]:
 
     If there are several units, a leaf with one entry is shared by all of them.
     """
-    units, form = count(objective), jax.tree.structure(objective)
+    units, form = count_units(objective), jax.tree.structure(objective)
     each: list[Any] = []
     shared: list[Any] = []
     for value, batched in _leaves(objective):

@@ -15,7 +15,7 @@ from jaxviz._errors import ArgumentError, UnitError
 from jaxviz._pytree import as_static
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, layer_shape
-from jaxviz.objectives._algebra import Activations, Objective, count, leaf, pytree, static
+from jaxviz.objectives._algebra import Activations, Objective, count_units, leaf, pytree, static
 
 Units: TypeAlias = int | str | Iterable[int] | Iterable[str] | ArrayLike | None
 
@@ -265,7 +265,7 @@ def work_ids(objective: Objective, model: Model) -> np.ndarray:
     if ids is None:
         node = model.resolve(next(iter(objective.layers()), "output"))
         ids = np.array([[zlib.crc32(node.encode()), 0]], np.uint32)
-    return np.broadcast_to(ids, (count(objective), ids.shape[1]))
+    return np.broadcast_to(ids, (count_units(objective), ids.shape[1]))
 
 
 def _index_array(index: Any) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from jaxviz.objectives._algebra import (
     check_one_reference,
     checked_objective,
     combine,
-    count,
+    count_units,
     leaf,
     partition,
     pytree,
@@ -36,7 +36,7 @@ class Unbound(Objective):
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
         bound = [term.bind(model, size) for term in self.terms]
-        choice = np.indices([count(term) for term in bound], np.int32).reshape(len(bound), -1)
+        choice = np.indices([count_units(term) for term in bound], np.int32).reshape(len(bound), -1)
         combined = Combination(tuple(map(_take, bound, choice)), choice.T)
         check_one_reference(combined)
         return combined
@@ -110,4 +110,4 @@ def _take(objective: Objective, rows: np.ndarray) -> Objective:
 def _contents(options: Objective) -> list[int]:
     """Return crc32 of the numbers of each unit: it identifies a direction or an image at any position in the batch."""
     leaves = [np.asarray(values) for values in jax.tree.leaves(partition(options)[0])]
-    return [zlib.crc32(b"".join(values[i].tobytes() for values in leaves)) for i in range(count(options))]
+    return [zlib.crc32(b"".join(values[i].tobytes() for values in leaves)) for i in range(count_units(options))]

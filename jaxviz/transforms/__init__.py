@@ -20,10 +20,8 @@ from __future__ import annotations
 from jaxviz.transforms._base import Transform as Transform
 from jaxviz.transforms._color import color_jitter as color_jitter
 from jaxviz.transforms._color import color_shift as color_shift
-from jaxviz.transforms._compose import Compose as Compose
 from jaxviz.transforms._compose import compose as compose
 from jaxviz.transforms._compose import identity as identity
-from jaxviz.transforms._composite import Composite as Composite
 from jaxviz.transforms._composite import composite as composite
 from jaxviz.transforms._crop import crop as crop
 from jaxviz.transforms._crop import random_resized_crop as random_resized_crop

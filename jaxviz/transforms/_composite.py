@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf, pytree
 from jaxviz._types import Array
-from jaxviz.param import Fourier, fourier
+from jaxviz.param import fourier
+from jaxviz.param._fourier import Fourier
 from jaxviz.transforms._base import checked
 
 

@@ -112,7 +112,7 @@ def test_options_reach_the_library(run, tmp_path: Path, monkeypatch: pytest.Monk
         type(jaxviz.regularizers.l2(1.0)),
         type(jaxviz.regularizers.total_variation(1.0)),
     ]
-    assert isinstance(seen["param"], jaxviz.param.Pixel) and len(seen["transforms"].parts) == 5
+    assert isinstance(seen["param"], type(jaxviz.param.pixel())) and len(seen["transforms"].parts) == 5
     assert load_result(out).images.shape == (2, 1, 12, 16, 4)
 
 

@@ -77,7 +77,7 @@ def test_targets_are_strings_or_calls(tmp_path):
 
 def test_options_are_the_librarys_own():
     fourier = options.read_param("fourier(decay=1, desaturation=2)")
-    assert isinstance(fourier, jv.param.Fourier) and fourier.decay == 1 and fourier.desaturation == 2
+    assert isinstance(fourier, type(jv.param.fourier())) and fourier.decay == 1 and fourier.desaturation == 2
     assert options.read_param("alpha(laplacian(levels=2))").with_shape((8, 8, 3)).shape == (8, 8, 3)
     several = options.read_transforms("pad(4), jitter(8)")
     assert [type(part).__name__ for part in several.parts] == ["Pad", "Jitter"]

@@ -9,7 +9,7 @@ import pytest
 
 import jaxviz as jv
 from jaxviz._errors import ArgumentError
-from jaxviz.objectives import combine, count, partition
+from jaxviz.objectives._algebra import combine, count_units, partition
 from tests.tiny import random_images
 
 ACTS = {"a": jnp.asarray(random_images(2, 3, 5, 4)), "b": jnp.asarray(random_images(2, 7, seed=1)), "output": jnp.ones((2, 3))}
@@ -68,7 +68,7 @@ def test_partition_separates_per_unit_leaves_and_combine_undoes_it():
     each, rest = partition(objective)
     assert [np.shape(x) for x in jax.tree.leaves(each)] == [(3,), (3,)]
     assert [np.shape(x) for x in jax.tree.leaves(rest)] == [(), (), ()]
-    assert count(objective) == 3
+    assert count_units(objective) == 3
     one = jax.tree.map(lambda leaf: leaf[1], each)
     by_hand = score(jv.channel("a", 1)) - 0.5 * score(jv.neuron("a", 2)) + 1.0 * score(jv.layer("b"))
     np.testing.assert_allclose(score(combine(one, rest)), by_hand, rtol=1e-6)
@@ -77,14 +77,14 @@ def test_partition_separates_per_unit_leaves_and_combine_undoes_it():
 def test_one_unit_goes_with_many():
     objective = jv.channel("a", [0, 3]) - 0.5 * jv.channel("a", [2])
     each, rest = partition(objective)
-    assert [np.shape(x) for x in jax.tree.leaves(each)] == [(2,)] and count(objective) == 2
+    assert [np.shape(x) for x in jax.tree.leaves(each)] == [(2,)] and count_units(objective) == 2
     by_hand = score(jv.channel("a", 3)) - 0.5 * score(jv.channel("a", 2))
     np.testing.assert_allclose(score(combine(jax.tree.map(lambda leaf: leaf[1], each), rest)), by_hand, rtol=1e-6)
 
 
 def test_terms_with_different_numbers_of_units_are_refused():
     with pytest.raises(ArgumentError, match=r"\[2, 3\]"):
-        count(jv.channel("a", range(3)) + jv.channel("a", range(2)))
+        count_units(jv.channel("a", range(3)) + jv.channel("a", range(2)))
 
 
 @pytest.mark.parametrize("bad", [1.5, [], [[1, 2]], "x", [0.5, 1.0]])

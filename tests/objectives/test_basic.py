@@ -10,7 +10,8 @@ import pytest
 
 import jaxviz as jv
 from jaxviz.models import layer_shape
-from jaxviz.objectives import as_objective, work_ids
+from jaxviz.objectives._basic import work_ids
+from jaxviz.objectives._parse import as_objective
 from tests.contracts import check_all
 from tests.tiny import random_images, tiny_model
 

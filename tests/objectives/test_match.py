@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz.objectives import gram, match, match_image, near, reference_name, style, work_ids
+from jaxviz.objectives import gram, match, match_image, near, style
+from jaxviz.objectives._algebra import reference_name
+from jaxviz.objectives._basic import work_ids
 from tests.contracts import check_all
 from tests.tiny import random_images, tiny_model
 

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import jaxviz as jv
-from jaxviz.objectives import combine, count, near, parse, partition, product, work_ids
+from jaxviz.objectives import near, parse, product
+from jaxviz.objectives._algebra import combine, count_units, partition
+from jaxviz.objectives._basic import work_ids
+from jaxviz.objectives._parse import as_objective
 from tests.tiny import random_images, tiny_model
 
 MODEL = tiny_model()
@@ -22,19 +25,19 @@ ACTS = {name: jnp.asarray(value) for name, value in MODEL.activations(IMAGES, ["
 
 
 def bound(objective):
-    return jv.objectives.as_objective(objective).bind(MODEL, SIZE)
+    return as_objective(objective).bind(MODEL, SIZE)
 
 
 def scores(objective) -> np.ndarray:
     """Every unit's score of the two images, (K, 2), by the engine's own split."""
     each, rest = partition(objective)
-    rows = [jax.tree.map(lambda leaf, i=i: leaf[i], each) for i in range(count(objective))]
+    rows = [jax.tree.map(lambda leaf, i=i: leaf[i], each) for i in range(count_units(objective))]
     return np.stack([combine(row, rest)(ACTS, IMAGES) for row in rows])
 
 
 def test_every_combination_is_the_sum_of_its_terms():
     combined = bound(product(jv.channel("relu", [1, 2, 3]), -0.5 * jv.channel("conv2", [4, 5]), jv.layer("relu", "square")))
-    assert count(combined) == 6
+    assert count_units(combined) == 6
     relu, conv2 = np.asarray(ACTS["relu"]), np.asarray(ACTS["conv2"])
     by_hand = [
         relu[..., i].mean((1, 2)) - 0.5 * conv2[..., j].mean((1, 2)) + (relu**2).mean((1, 2, 3))
@@ -47,7 +50,7 @@ def test_every_combination_is_the_sum_of_its_terms():
 
 def test_all_channels_and_classes_are_counted_when_bound():
     combined = bound(product(jv.channel("relu"), jv.logit(["church", "golf ball"])))
-    assert count(combined) == 16
+    assert count_units(combined) == 16
     assert combined.labels(MODEL)[-1] == "relu:7 + logit:golf ball"
     with pytest.raises(jv.ArgumentError, match="bind"):
         product(jv.channel("relu"))(ACTS, IMAGES)
@@ -66,7 +69,7 @@ def test_combinations_never_share_keys_and_keep_theirs_in_another_batch():
         (one, jv.neuron("relu", [1, 1], y=[0, 1])),
     ]:
         ids = work_ids(bound(product(left, right)), MODEL)
-        assert len(np.unique(ids, axis=0)) == len(ids) == count(bound(product(left, right)))
+        assert len(np.unique(ids, axis=0)) == len(ids) == count_units(bound(product(left, right)))
     whole = work_ids(bound(product(one, jv.direction("relu", vectors[:3]))), MODEL)
     part = work_ids(bound(product(jv.channel("relu", [3, 1]), jv.direction("relu", vectors[[2, 0]]))), MODEL)
     np.testing.assert_array_equal(part, whole[[8, 6, 2, 0]])

@@ -9,18 +9,8 @@ import pytest
 import scipy.signal
 
 from jaxviz import ArgumentError, image
-from jaxviz.param import (
-    alpha,
-    cppn,
-    enlarge,
-    fourier,
-    grayscale,
-    laplacian,
-    low_resolution,
-    maco,
-    pixel,
-    shared,
-)
+from jaxviz.param import alpha, cppn, fourier, grayscale, laplacian, low_resolution, maco, pixel, shared
+from jaxviz.param._base import enlarge
 from tests.param.test_param import DECODE, ENCODE, INIT, KEYS
 
 ENLARGE = jax.jit(enlarge)

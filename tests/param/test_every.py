@@ -11,20 +11,8 @@ import optax
 import pytest
 
 from jaxviz import ArgumentError, visualize
-from jaxviz.param import (
-    Param,
-    alpha,
-    cppn,
-    decode_group,
-    fourier,
-    grayscale,
-    laplacian,
-    low_resolution,
-    maco,
-    pixel,
-    project_group,
-    shared,
-)
+from jaxviz.param import Param, alpha, cppn, fourier, grayscale, laplacian, low_resolution, maco, pixel, shared
+from jaxviz.param._base import decode_group, project_group
 from tests.contracts import check_all
 from tests.param.test_param import DECODE, ENCODE, INIT, KEYS, PROJECT
 from tests.tiny import random_images, tiny_model

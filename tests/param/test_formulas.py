@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxviz import ArgumentError
-from jaxviz.param import cppn, decorrelate, fourier, laplacian, low_resolution, maco, spectrum
+from jaxviz.param import cppn, fourier, laplacian, low_resolution, maco, spectrum
+from jaxviz.param._color import decorrelate
 from tests.param.test_param import DECODE, ENCODE, INIT, KEYS, LUCID_MATRIX, sigmoid
 
 torch = pytest.importorskip("torch")

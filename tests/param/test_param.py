@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from jaxviz import ArgumentError
-from jaxviz.param import Param, correlate, decorrelate, fourier, pixel
+from jaxviz.param import Param, fourier, pixel
+from jaxviz.param._color import correlate, decorrelate
 from tests.contracts import check_all
 
 KEYS = jax.random.split(jax.random.key(0), 2)

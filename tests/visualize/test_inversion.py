@@ -14,7 +14,8 @@ import jaxviz as jv
 from jaxviz._visualize.inversion import accentuate, caricature, invert
 from jaxviz._visualize.stages import sample_keys
 from jaxviz.engine import Recipe, Unit, _ascent
-from jaxviz.objectives import near, partition
+from jaxviz.objectives import near
+from jaxviz.objectives._algebra import partition
 from jaxviz.regularizers import total_variation
 from tests.compilations import compilations
 from tests.contracts import PLATFORMS

@@ -72,7 +72,7 @@ def test_compiled_steps_equal_a_plain_loop():
     result = jv.visualize(model, "relu_1:3", **options)
     param = jv.param.fourier((16, 16, 3))
     from jaxviz._visualize.stages import sample_keys
-    from jaxviz.objectives import work_ids
+    from jaxviz.objectives._basic import work_ids
 
     key = sample_keys(0, work_ids(jv.channel("relu_1", [3]), model), 1)[0, 0]
     params = param.init(jax.random.fold_in(key, 0))

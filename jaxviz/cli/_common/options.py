@@ -18,6 +18,7 @@ import jaxviz
 from jaxviz import objectives, ops, param, regularizers, transforms
 from jaxviz._errors import ArgumentError
 from jaxviz.cli._common.expressions import evaluate
+from jaxviz.objectives._algebra import count_units
 
 MODEL_HELP = "A network of `jaxviz models`, such as resnet18-imagenette (bundled) or resnet50."
 WEIGHTS_HELP = "A file (.pth, .pt, .safetensors), or a name of torchvision's weights (IMAGENET1K_V1, ...)."
@@ -166,7 +167,7 @@ def read_target(text: str, more: Mapping[str, Callable[..., Any]] | None = None)
 def known_units(texts: Sequence[str]) -> int | None:
     """Return the largest number of units of targets such as `layer3:7,9-12`; None if that depends on the network."""
     if all(re.fullmatch(r"\s*[\w.]+:[\d\s,-]+", text) for text in texts):
-        return max(objectives.count(objectives.parse(text)) for text in texts)
+        return max(count_units(objectives.parse(text)) for text in texts)
     return None
 
 

@@ -63,7 +63,7 @@ def test_it_writes_what_the_library_finds(run, tmp_path: Path) -> None:
     [
         (("--layers", "conv9"), 1, "conv1"),
         (("--layers", "fc", "--k", "0"), 2, "--k"),
-        (("--layers", "fc", "--score", "sum"), 1, "'max', 'mean'"),
+        (("--layers", "fc", "--score", "sum"), 2, "'max', 'mean'"),
         (("--layers", "fc", "--size", "1x2x3"), 2, "--size"),
         ((), 2, "--layers"),
     ],
