@@ -1,4 +1,4 @@
-"""Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3), RGB, that any viewer shows."""
+"""Arrays to pictures: grids, contact sheets, maps and overlays, as uint8 arrays (..., H, W, 3) in RGB."""
 
 from jaxviz.plot._canvas import resized as resized
 from jaxviz.plot._categories import category_colors as category_colors

@@ -1,4 +1,4 @@
-"""What every picture needs: colors, type, captions that fit, tiles of one size."""
+"""Basics of every picture: colors, fonts, captions that fit, tiles of one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Theme:
-    """Colors of a picture: paper, text, and text of second rank."""
+    """Colors of a picture: paper, text, and secondary text."""
 
     paper: Color
     ink: Color
@@ -31,25 +31,27 @@ DARK = Theme(paper=(23, 24, 27), ink=(232, 233, 236), faint=(140, 144, 151))
 
 
 def theme(dark: bool) -> Theme:
+    """Return the light or the dark theme."""
     return DARK if dark else LIGHT
 
 
 def font(size: int) -> Font:
-    """Return Pillow's own typeface, which is there on every machine."""
+    """Return Pillow's own typeface, which every machine has."""
     return ImageFont.load_default(size)
 
 
 def line_height(face: Font) -> int:
+    """Return the height in pixels of a line of text."""
     _, top, _, bottom = face.getbbox("Ágjy")
     return round(bottom - min(top, 0))
 
 
 def fit(text: str, face: Font, width: int) -> str:
-    """Return the text on one line, shortened with an ellipsis where it is wider than `width` pixels."""
+    """Return the text on one line, shortened with an ellipsis if it is wider than `width` pixels."""
     text = " ".join(text.split())
     if face.getlength(text) <= width:
         return text
-    low, high = 0, len(text)  # the longest beginning that fits, by bisection: labels may be very long
+    low, high = 0, len(text)  # the longest prefix that fits, by bisection: labels may be very long
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if face.getlength(text[:middle].rstrip() + "…") <= width else (low, middle - 1)
@@ -66,7 +68,7 @@ def _on_checkers(images: np.ndarray) -> np.ndarray:
 def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
     """Return uint8 (N, h, w, 3) from images (N, H, W, 1, 3 or 4) or (N, H, W), scaled to `height` with a Lanczos filter.
 
-    A fourth channel is opacity, and the images are laid on a checkerboard.
+    A fourth channel is opacity; such images are blended with a checkerboard.
     """
     array = to_uint8(images)
     if array.ndim == 4 and array.shape[-1] == 4:
@@ -77,7 +79,7 @@ def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
     if array.shape[-1] not in (1, 3):
         raise ArgumentError(
             f"Cannot show {array.shape[-1]} channels as colors: expected 1 (gray), 3 (RGB) or 4 (with opacity). "
-            "Choose some, for example images[..., :3], or images[..., [i]] for one of them."
+            "Select channels, for example images[..., :3], or images[..., [i]] for one."
         )
     array = np.broadcast_to(array, (*array.shape[:-1], 3))
     if height is None or height == array.shape[1]:
@@ -87,6 +89,6 @@ def tiles(images: ArrayLike, height: int | None = None) -> np.ndarray:
 
 
 def resized(tile: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return an image uint8 (H, W, 3) or (H, W, 1) at a size (h, w), with a Lanczos filter."""
+    """Return an image uint8 (H, W, 3) or (H, W, 1) resized to (h, w) with a Lanczos filter."""
     picture = Image.fromarray(tile if tile.shape[-1] == 3 else tile[..., 0])
     return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)).reshape(*size, tile.shape[-1])

@@ -1,4 +1,4 @@
-"""Colors that tell things apart: classes, groups; and a legend of them."""
+"""Colors of categories, such as classes and groups, and their legend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SWATCH = 14  # pixels of a side
 
 
 def category_colors(count: int) -> np.ndarray:
-    """Return colors that are easy to tell apart, uint8 (count, 3), RGB; beyond ten, hues by the golden angle in OKLCH.
+    """Return distinct colors, uint8 (count, 3) in RGB; beyond ten, hues by the golden angle in OKLCH.
 
     Raises:
         ArgumentError: a negative count.
@@ -36,27 +36,27 @@ def category_colors(count: int) -> np.ndarray:
 
 
 def class_colors(classes: ArrayLike, count: int) -> np.ndarray:
-    """Return a color for each of some different classes, uint8 (K, 3): of few classes, the same one on every picture.
+    """Return a color for each of some different classes, uint8 (K, 3); up to 20 classes keep their colors on every picture.
 
     Args:
-        classes: int (K,), numbers of classes.
-        count: of all classes that there are; beyond 20, colors are given by the order in `classes`.
+        classes: int (K,), class indices.
+        count: the number of all classes; beyond 20, colors follow the order of `classes`.
     """
-    given = np.asarray(classes)
-    return category_colors(count)[given] if count <= _FEW else category_colors(len(given))
+    indices = np.asarray(classes)
+    return category_colors(count)[indices] if count <= _FEW else category_colors(len(indices))
 
 
 def legend(names: Sequence[str], colors: ArrayLike, *, width: int = 480, dark: bool = False) -> np.ndarray:
     """Return swatches with names, in as many columns as fit, uint8 (height, width, 3).
 
     Args:
-        names: one for each color; what is too long is shortened.
+        names: one for each color; shortened if too long.
         colors: uint8 (K, 3), RGB.
-        width: pixels.
+        width: in pixels.
         dark: white on black.
 
     Raises:
-        ArgumentError: another number of names than colors, or none.
+        ArgumentError: the numbers of names and colors differ, or are 0.
     """
     swatches = np.asarray(colors)
     if not len(names) or swatches.shape != (len(names), 3):
@@ -75,7 +75,7 @@ def legend(names: Sequence[str], colors: ArrayLike, *, width: int = 480, dark: b
 
 
 def _from_oklch(lightness: np.ndarray, chroma: float, hue: np.ndarray) -> np.ndarray:
-    """Return uint8 RGB of colors in OKLCH (Ottosson, 2020), clipped to what sRGB has."""
+    """Return uint8 RGB of colors in OKLCH (Ottosson, 2020), clipped to sRGB."""
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
     lms = np.stack(
         [

@@ -1,4 +1,4 @@
-"""Numbers to colors, without matplotlib: sequential maps, and one for signed numbers that is neutral at 0. RGB throughout."""
+"""Color maps without matplotlib: sequential ones, and one for signed numbers that is neutral at 0. All in RGB."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jaxviz._types import ArrayLike
 Colors: TypeAlias = Literal["inferno", "viridis", "turbo", "gray", "blue_red"]
 Limits: TypeAlias = tuple[ArrayLike | float, ArrayLike | float]
 
-NOT_A_NUMBER = (150, 150, 150)  # in no map but gray
+NOT_A_NUMBER = (150, 150, 150)  # occurs in no map except gray
 
-# Anchors at even distances, between which colors are interpolated: inferno and viridis (van der Walt, Smith, Firing; public
-# domain) and turbo (Mikhailov, Google) within 7 of 255 of the published tables. Lightness rises evenly along the first two.
-# blue_red was computed in OKLab: as light at -v as at v, lightest at 0.
+# Evenly spaced anchors for interpolation: inferno and viridis (van der Walt, Smith, Firing; public domain) and turbo
+# (Mikhailov, Google) within 7 of 255 of the published tables. Lightness rises evenly along the first two. blue_red was computed
+# in OKLab: it is equally light at -v and v, and lightest at 0.
 _ANCHORS: dict[str, str] = {
     "inferno": "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69"
     " fcffa4",
@@ -32,7 +32,7 @@ COLORS = tuple(_ANCHORS)
 
 
 def color_table(colors: Colors) -> np.ndarray:
-    """Return the 256 colors of a map, uint8 (256, 3), RGB.
+    """Return the 256 colors of a color map, uint8 (256, 3) in RGB.
 
     Raises:
         ArgumentError: an unknown name.
@@ -41,7 +41,7 @@ def color_table(colors: Colors) -> np.ndarray:
     [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
     """
     if colors not in _ANCHORS:
-        raise ArgumentError(f"There are no colors {colors!r}.{near_matches(str(colors), COLORS)} Known: {', '.join(COLORS)}.")
+        raise ArgumentError(f"There is no color map {colors!r}.{near_matches(str(colors), COLORS)} Known: {', '.join(COLORS)}.")
     anchors = np.array([list(bytes.fromhex(word)) for word in _ANCHORS[colors].split()], float)
     at = np.linspace(0, len(anchors) - 1, 256)
     table = np.stack([np.interp(at, np.arange(len(anchors)), channel) for channel in anchors.T], -1)
@@ -49,15 +49,15 @@ def color_table(colors: Colors) -> np.ndarray:
 
 
 def colorize(values: ArrayLike, colors: Colors = "inferno", limits: Limits = (0.0, 1.0)) -> np.ndarray:
-    """Return the colors of numbers, uint8 (..., 3), RGB.
+    """Return the colors of numbers, uint8 (..., 3) in RGB.
 
     Args:
-        values: numbers of any shape (...). What is beyond the limits is clipped; NaN becomes a mid gray.
+        values: numbers of any shape (...), clipped to the limits; NaN becomes mid gray.
         colors: `"inferno"`, `"viridis"`, `"turbo"` or `"gray"`; `"blue_red"` for signed numbers, with limits of -v and v.
-        limits: the numbers that get the first and the last color, each one number or an array that broadcasts.
+        limits: the numbers of the first and the last color, each one number or an array that broadcasts.
 
     Raises:
-        ArgumentError: unknown colors.
+        ArgumentError: an unknown color map.
 
     >>> colorize(np.array([-1.0, 1.0]), "gray", (-1, 1)).tolist()
     [[0, 0, 0], [255, 255, 255]]

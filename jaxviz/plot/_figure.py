@@ -1,4 +1,4 @@
-"""The same tables as matplotlib figures, to be edited, or saved as vectors; matplotlib is imported when one is asked for."""
+"""Tables of pictures as matplotlib figures, to edit or save as vectors; matplotlib is imported on use."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ def figure(
     title: str | None = None,
     inches: float = 1.6,
 ) -> Figure:
-    """Lay pictures out as `table` does, as a `matplotlib.figure.Figure`; pyplot and its global state are not touched.
+    """Return the layout of `table` as a `matplotlib.figure.Figure`, without pyplot and its global state.
 
-    Args as for `table`, and:
+    Args:
+        pictures, columns, rows, captions, groups, bars, title: see `table`.
         inches: height of a picture.
 
     Returns:
-        A figure with an axes for each picture, `figure.axes[r * Q + q]`, and one for each color bar after them.
+        A figure with one axes per picture, `figure.axes[r * Q + q]`, followed by one per color bar.
 
     Raises:
-        ArgumentError: as for `table`.
+        ArgumentError: see `table`.
         UnsupportedError: matplotlib is not installed.
 
-    >>> figure(pictures, columns=["photo", "saliency"]).savefig("figure.pdf")
+    >>> figure([photos], columns=["photo 1", "photo 2"]).savefig("figure.pdf")
     """
     try:
         from matplotlib.cm import ScalarMappable
@@ -49,9 +50,9 @@ def figure(
     except ImportError as error:
         raise UnsupportedError(
             "Figures need matplotlib, which is not installed: pip install 'jaxviz[plot]'. "
-            "jaxviz.plot.table gives the same as an array without it."
+            "jaxviz.plot.table returns the same as an array without it."
         ) from error
-    shown = [tiles(np.stack([np.asarray(one) for one in row])) for row in pictures]
+    shown = [tiles(np.stack([np.asarray(picture) for picture in row])) for row in pictures]
     check_table(shown, columns, rows, captions, groups)
     _, height, width, _ = shown[0].shape
     across, down = len(columns), len(shown)

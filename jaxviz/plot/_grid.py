@@ -23,12 +23,12 @@ def grid(
     scale: float = 1,
     dark: bool = False,
 ) -> np.ndarray:
-    """Put images beside each other, row by row.
+    """Return images side by side, row by row.
 
     Args:
         images: (N, H, W, 3), (N, H, W, 1) or (N, H, W); floats in [0, 1] (others are clipped) or uint8.
-        columns: Images a row; as square as possible where not given.
-        captions: N texts, one under each image, shortened to its width.
+        columns: Images per row; by default, the grid is as square as possible.
+        captions: N texts, one below each image, shortened to its width.
         title: A line above the grid.
         pad: Pixels between images and around the grid.
         scale: Factor on the size of the images (Lanczos filter).
@@ -38,7 +38,7 @@ def grid(
         uint8 (height, width, 3).
 
     Raises:
-        ArgumentError: A wrong shape, or another number of captions than images.
+        ArgumentError: A wrong shape, or a wrong number of captions.
 
     >>> grid(np.zeros((6, 8, 8, 3)), columns=3, pad=1).shape
     (19, 28, 3)

@@ -1,4 +1,4 @@
-"""Maps of what matters where, as pictures: in colors, over the photograph, as an outline. All uint8 (..., H, W, 3), RGB."""
+"""Attribution maps as pictures: color maps, overlays on photographs, outlines. All uint8 (..., H, W, 3) in RGB."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from jaxviz.plot._colors import Colors, colorize
 Style: TypeAlias = Literal["heat", "signed", "gray", "color"]
 COLORS_OF: dict[str, Colors] = {"heat": "inferno", "signed": "blue_red", "gray": "gray"}
 
-_HATCH = 8  # pixels from stripe to stripe where there is nothing to see
+_HATCH = 8  # pixels from stripe to stripe where a map has no value
 _STRIPES = np.array([[212] * 3, [226] * 3], np.uint8)
 
 
 def clip_limits(
     maps: ArrayLike, percentile: float = 99, *, signed: bool = False, shared: Sequence[int] = (), channels: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers that get the first and last color of each map, each float64 (..., 1, 1), so that they broadcast.
+    """Return the values of the first and last color of each map, each float64 (..., 1, 1), so that they broadcast.
 
-    The last is a percentile of the map's pixels, for a few extreme ones would leave all others dark; the greatest where that
-    percentile is 0, of maps that are 0 nearly everywhere. The first is the least, or 0 where that is negative. Of signed maps
-    the percentile is one of the absolute values, v, and the limits are -v and v. Pixels that are not finite do not count.
+    The upper limit is a percentile of the map's pixels, so that a few extreme ones do not leave the rest dark; it is the
+    maximum where that percentile is 0, for maps that are 0 nearly everywhere. The lower limit is the minimum, or 0 if that is
+    negative. For signed maps the limits are -v and v, with v a percentile of the absolute values. Non-finite pixels do not
+    count.
 
     Args:
         maps: (..., H, W).
         percentile: above 0, at most 100.
         signed: whether the sign matters.
-        shared: axes in front of (H, W) along which the maps share their limits: `[1]` for the maps (N, K, H, W) of the K
-            targets of an image, so that they can be compared.
-        channels: whether the maps are (..., H, W, C), whose channels share the limits; these are then (..., 1, 1, 1).
+        shared: axes in front of (H, W) along which maps share their limits: `[1]` makes the maps (N, K, H, W) of an image's K
+            targets comparable.
+        channels: whether the maps are (..., H, W, C); the channels share limits of shape (..., 1, 1, 1).
 
     Raises:
-        ArgumentError: another percentile or axis.
+        ArgumentError: a wrong percentile or axis.
     """
     values = np.asarray(maps, np.float64)
     inner = 3 if channels else 2
     if values.ndim < inner or not all(-values.ndim <= axis < values.ndim - inner for axis in shared) or not values.size:
         form = "(..., H, W, C)" if channels else "(..., H, W)"
-        raise ArgumentError(f"Expected maps {form} and shared axes in front of these; got {values.shape} and {list(shared)}.")
+        raise ArgumentError(f"Expected maps {form} and shared axes in front of those; got {values.shape} and {list(shared)}.")
     if not 0 < percentile <= 100:
         raise ArgumentError(f"Expected a percentile above 0 and at most 100; got {percentile!r}.")
     values = np.where(np.isfinite(values), np.abs(values) if signed else values, np.nan)
@@ -71,17 +72,17 @@ def draw_maps(
 
     Args:
         maps: float (..., H, W); for `style="color"` (..., H, W, 3).
-        style: `"heat"`, from the least in black to the most in light yellow; `"signed"`, negative in blue, 0 in white,
-            positive in red; `"gray"`, absolute values from black to white; `"color"`, of maps with three channels, each of
-            them brighter than mid gray where it is positive and darker where negative.
-        colors: others than the style's own, see `colorize`.
-        percentile: the limit, see `clip_limits`.
-        shared: axes whose maps share the limit.
+        style: `"heat"`, from black (lowest) to light yellow (highest); `"signed"`, negative in blue, 0 in white, positive in
+            red; `"gray"`, absolute values from black to white; `"color"`, for maps with three channels, each brighter than mid
+            gray where it is positive and darker where it is negative.
+        colors: a color map other than the style's, see `colorize`.
+        percentile: see `clip_limits`.
+        shared: axes along which maps share their limits.
 
-    Maps that are 0 everywhere, and pixels that are not finite, are hatched: that is no value.
+    Maps that are 0 everywhere and non-finite pixels are hatched: they have no value.
 
     Raises:
-        ArgumentError: another style or shape.
+        ArgumentError: an unknown style or a wrong shape.
 
     >>> draw_maps(np.eye(2), "gray", percentile=100)[..., 0].tolist()
     [[255, 0], [0, 255]]
@@ -91,7 +92,7 @@ def draw_maps(
         raise ArgumentError(f"A style is 'heat', 'signed', 'gray' or 'color'; got {style!r}.")
     if style == "color":
         if values.shape[-1:] != (3,):
-            raise ArgumentError(f"Expected maps (..., H, W, 3) to show in colors; got {values.shape}.")
+            raise ArgumentError(f"Expected maps (..., H, W, 3) for the style 'color'; got {values.shape}.")
         _, high = clip_limits(values, percentile, signed=True, shared=shared, channels=True)
         picture = to_uint8(0.5 + np.clip(np.nan_to_num(values) / high, -1, 1) / 2)
         return _hatched(picture, np.asarray(_nothing(values).any(-1)))
@@ -113,23 +114,23 @@ def overlay(
     percentile: float = 99,
     shared: Sequence[int] = (),
 ) -> np.ndarray:
-    """Lay maps over the photographs, uint8 (N, ..., H, W, 3).
+    """Return maps blended over photographs, uint8 (N, ..., H, W, 3).
 
     Args:
         images: (N, H, W, 3) or (N, H, W, 1); floats in [0, 1] or uint8.
-        maps: float (N, ..., h, w), scaled to the images' size (bilinear) where theirs is another.
-        signed: whether the sign matters: blue for negative, red for positive; otherwise negative counts as 0.
-        colors: others than `"inferno"`, or `"blue_red"` where signed, see `colorize`.
+        maps: float (N, ..., h, w), resized to the images (bilinear).
+        signed: whether the sign matters: blue for negative, red for positive; otherwise negative values count as 0.
+        colors: a color map other than `"inferno"`, or `"blue_red"` if signed, see `colorize`.
         alpha: opacity of the map at its limit, in [0, 1].
-        constant: the same opacity everywhere, instead of one that rises with the map's value, or its absolute value.
-        fade: how much of the photographs' own colors is taken away, in [0, 1], so that they are not taken for the map's.
-        percentile: the limit, see `clip_limits`.
-        shared: axes of `maps` along which the limit is shared.
+        constant: the same opacity everywhere, instead of one that rises with the map's (absolute) value.
+        fade: how far the photographs are desaturated, in [0, 1], so that their colors are not taken for the map's.
+        percentile: see `clip_limits`.
+        shared: axes of `maps` along which limits are shared.
 
-    Maps with nothing in them, and pixels that are not finite, leave a hatched photograph.
+    Maps that are 0 everywhere and non-finite pixels leave a hatched photograph.
 
     Raises:
-        ArgumentError: shapes that do not fit, or numbers out of range.
+        ArgumentError: shapes that do not match, or numbers out of range.
     """
     if not (0 <= alpha <= 1 and 0 <= fade <= 1):
         raise ArgumentError(f"Expected alpha and fade in [0, 1]; got {alpha!r} and {fade!r}.")
@@ -155,7 +156,7 @@ def overlay(
 
 
 def outline(images: ArrayLike, masks: ArrayLike, *, width: int = 2, color: Color = (255, 214, 10)) -> np.ndarray:
-    """Draw the outlines of masks on the images, uint8 (N, ..., H, W, 3).
+    """Return images with the outlines of masks, uint8 (N, ..., H, W, 3).
 
     Args:
         images: (N, H, W, 3) or (N, H, W, 1); floats in [0, 1] or uint8.
@@ -164,20 +165,25 @@ def outline(images: ArrayLike, masks: ArrayLike, *, width: int = 2, color: Color
         color: of the line, RGB.
 
     Raises:
-        ArgumentError: masks that do not fit.
+        ArgumentError: masks that do not match the images.
     """
     base, inside = _with_masks(images, masks)
     core = inside
-    for _ in range(width):  # a pixel less at each side; the image's border is no edge
+    for _ in range(width):  # erode by a pixel; the image's border is not an edge
         framed = np.pad(core, [(0, 0)] * (core.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
         core = core & framed[..., :-2, 1:-1] & framed[..., 2:, 1:-1] & framed[..., 1:-1, :-2] & framed[..., 1:-1, 2:]
     return np.where((inside & ~core)[..., None], np.array(color, np.uint8), base.astype(np.uint8))
 
 
 def highlight(images: ArrayLike, masks: ArrayLike, *, dim: float = 0.7) -> np.ndarray:
-    """Darken everything outside the masks by a share `dim`, uint8 (N, ..., H, W, 3).
+    """Return images darkened outside the masks, uint8 (N, ..., H, W, 3).
 
-    Args and errors as for `outline`; `dim` in [0, 1], where 1 is black.
+    Args:
+        images, masks: see `outline`.
+        dim: share of the brightness to remove, in [0, 1]; 1 is black.
+
+    Raises:
+        ArgumentError: masks that do not match the images, or a wrong `dim`.
     """
     base, inside = _with_masks(images, masks)
     if not 0 <= dim <= 1:
@@ -186,7 +192,7 @@ def highlight(images: ArrayLike, masks: ArrayLike, *, dim: float = 0.7) -> np.nd
 
 
 def fitted(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return maps (..., h, w) at a size (H, W), bilinear; as they are where it is theirs."""
+    """Return maps (..., h, w) resized to (H, W), bilinear."""
     if maps.shape[-2:] == tuple(size):
         return maps
     flat = resize(maps.reshape(-1, *maps.shape[-2:], 1).astype(np.float32), size)
@@ -210,13 +216,13 @@ def _with_masks(images: ArrayLike, masks: ArrayLike) -> tuple[np.ndarray, np.nda
 
 
 def _nothing(values: np.ndarray, inner: int = 3) -> np.ndarray:
-    """Return where there is nothing to see: pixels that are not finite, and maps that are 0 everywhere."""
+    """Return where a map has no value: non-finite pixels, and maps that are 0 everywhere."""
     blank = (values == 0).all(tuple(range(-inner, 0)), keepdims=True)
     return ~np.isfinite(values) | blank
 
 
 def _hatched(pictures: np.ndarray, where: np.ndarray, *, over: bool = False) -> np.ndarray:
-    """Return the pictures with stripes in some places; `over`: the picture shines through every other stripe."""
+    """Return the pictures with stripes where `where` is true; with `over`, the picture shows between the stripes."""
     if not where.any():
         return pictures
     height, width = pictures.shape[-3:-1]

@@ -1,4 +1,4 @@
-"""Pictures that notebooks show of results: small, because a notebook keeps them."""
+"""Pictures of results in notebooks, compressed because a notebook stores them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import io
 
 from PIL import Image
 
-QUALITY = 88  # of JPEG: a tenth of the PNG's size, and small letters stay clear
+QUALITY = 88  # of JPEG: a tenth of the PNG's size, with clear small letters
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as JPEG, with all of its colors' detail."""
+    """Return a picture as JPEG without chroma subsampling."""
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return buffer.getvalue()
 
 
 def figure_html(data: bytes | None, alt: str, *lines: str) -> str:
-    """Return a JPEG with lines of text below it as HTML; without one, the lines alone. Whatever the texts hold is text."""
+    """Return HTML of a JPEG, if there is one, with lines of text below it; the texts are escaped."""
     text = "<br>".join(html.escape(line) for line in lines)
     if data is None:
         return f"<p>{text}</p>"

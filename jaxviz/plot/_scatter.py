@@ -1,4 +1,4 @@
-"""Points of a plane as pictures: thumbnails where there is room, dots where there is none, a color for each class."""
+"""Scatter plots: thumbnails where there is room, dots elsewhere, a color for each class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jaxviz.plot._categories import category_colors
 
 Arrangement: TypeAlias = Literal["grid", "free", "dots"]
 
-_FEW = 20  # classes that can have colors of their own for good
-_LISTED = 30  # classes of the legend at most
-_SMOOTH = 3  # dots are drawn this much larger and scaled down: Pillow's circles have no smooth edges
+_FEW = 20  # at most as many classes have fixed colors
+_LISTED = 30  # at most as many classes in the legend
+_SMOOTH = 3  # factor of supersampling for dots: Pillow's circles have no smooth edges
 
 
 def scatter(
@@ -35,20 +35,20 @@ def scatter(
     legend: bool = True,
     dark: bool = False,
 ) -> np.ndarray:
-    """Draw points, both axes at one scale, with thumbnails and class-colored borders.
+    """Return a picture of points, at one scale for both axes, with thumbnails and class-colored borders.
 
     Args:
         points: float (N, 2), such as a t-SNE or two principal components.
-        images: thumbnails (N, H, W, 1 or 3), floats in [0, 1] or uint8; dots alone without.
-        labels: N classes, or none; "" has no color of its own.
-        classes: all classes that there are, in the order in which they are listed and colored; alphabetical unless given.
-        arrange: "grid" puts on each place of a grid the thumbnail that is nearest to it, and moves it there: no two overlap,
-            and what finds no place is left out. "free" leaves thumbnails where they belong and draws those that would
-            cover another as dots. "dots" draws no thumbnails.
+        images: thumbnails (N, H, W, 1 or 3), floats in [0, 1] or uint8; without them all points are dots.
+        labels: N classes, or none; "" has no color.
+        classes: all classes, in the order of their colors and of the legend; alphabetical by default.
+        arrange: "grid" moves thumbnails to the cells of a grid, the nearest to each cell's center; none overlap, and those
+            without a cell are left out. "free" keeps thumbnails in place and draws those that would cover another as dots.
+            "dots" draws no thumbnails.
         size: pixels of the longer side of the plane.
-        tile: pixels of a thumbnail's longer side, its border included.
-        title: a line above.
-        legend: classes with their colors and numbers of points, to the right; the 30 most frequent.
+        tile: pixels of a thumbnail's longer side, including its border.
+        title: a line at the top.
+        legend: whether to list the classes with their colors and numbers of points on the right; the 30 most frequent.
         dark: white on black.
 
     Returns:
@@ -74,7 +74,7 @@ def scatter(
     paper, color = theme(dark), _colors_of(labels, classes, len(array), theme(dark))
     at, width, height = _placed(array, size, tile)
     canvas = Image.new("RGB", (width, height), paper.paper)
-    if images is None or arrange != "grid":  # on a grid every dot would be behind the thumbnail of its place
+    if images is None or arrange != "grid":  # on a grid, thumbnails would hide every dot
         _draw_dots(canvas, at, color, radius=max(1.5, size / 640))
     if images is not None and arrange != "dots":
         chosen = list((_on_grid if arrange == "grid" else _where_they_are)(at, tile, width, height))
@@ -91,9 +91,9 @@ def scatter(
 
 
 def label_colors(labels: Sequence[str], classes: Sequence[str] = ()) -> dict[str, Color]:
-    """Return the color of each class but "", in order.
+    """Return the color of each class except "", in order.
 
-    Of few classes that are given each keeps its color whatever others are there; of many there are not colors enough.
+    Up to 20 `classes` keep their colors whichever of them occur; more would need too many colors.
     """
     there = set(labels) - {""}
     names = [name for name in dict.fromkeys(classes) if name in there or len(classes) <= _FEW]
@@ -108,7 +108,7 @@ def _colors_of(labels: Sequence[str], classes: Sequence[str], count: int, paper:
 
 
 def _placed(points: np.ndarray, size: int, tile: int) -> tuple[np.ndarray, int, int]:
-    """Return the points in pixels (N, 2), y downwards, and the width and height of the plane; a thumbnail fits all around."""
+    """Return the points in pixels (N, 2), y downwards, and the plane's width and height; thumbnails fit within its border."""
     low, high = points.min(0), points.max(0)
     extent = (high - low).max()
     scale = (size - 2 * tile) / extent if extent > 0 else 1.0
@@ -118,7 +118,7 @@ def _placed(points: np.ndarray, size: int, tile: int) -> tuple[np.ndarray, int, 
 
 
 def _on_grid(at: np.ndarray, tile: int, width: int, height: int) -> Iterator[tuple[int, float, float]]:
-    """Yield for each cell of a grid the point nearest to its center, and the center."""
+    """Yield the point nearest to the center of each cell of a grid, and the center."""
     across, down = max(1, width // tile), max(1, height // tile)
     start = np.array([(width - across * tile) / 2, (height - down * tile) / 2])
     cells = np.clip(np.floor((at - start) / tile).astype(int), 0, [across - 1, down - 1])
@@ -133,7 +133,7 @@ def _on_grid(at: np.ndarray, tile: int, width: int, height: int) -> Iterator[tup
 
 
 def _where_they_are(at: np.ndarray, tile: int, width: int, height: int) -> Iterator[tuple[int, float, float]]:
-    """Yield points that are at least a tile apart, in their order."""
+    """Yield points that are at least a tile apart, in order."""
     taken: dict[tuple[int, int], list[np.ndarray]] = {}
     for row, point in enumerate(at):
         i, j = int(point[0] // tile), int(point[1] // tile)
@@ -149,12 +149,12 @@ def _thumbnails(images: np.ndarray, longest: int) -> np.ndarray:
 
 
 def _draw_dots(canvas: Image.Image, at: np.ndarray, colors: Sequence[Color], radius: float) -> None:
-    """Draw discs with smooth edges; the last over the first."""
+    """Draw disks with smooth edges, the last over the first."""
     reach = math.ceil(radius) + 1
     side = np.arange(-reach * _SMOOTH, (reach + 1) * _SMOOTH) / _SMOOTH + 0.5 / _SMOOTH
     masks: dict[tuple[int, int], Image.Image] = {}
     for (x, y), color in zip(at, colors, strict=True):
-        # Of a fine grid of places within a pixel, each needs its mask once.
+        # One mask for each of a fine grid of positions within a pixel.
         (left, part_x), (top, part_y) = (divmod(round(v * _SMOOTH), _SMOOTH) for v in (x, y))
         if (part_x, part_y) not in masks:
             inside = (side[:, None] - part_y / _SMOOTH) ** 2 + (side[None] - part_x / _SMOOTH) ** 2 <= radius**2
@@ -167,7 +167,7 @@ def _draw_dots(canvas: Image.Image, at: np.ndarray, colors: Sequence[Color], rad
 def _with_legend(
     plane: Image.Image, labels: Sequence[str], classes: Sequence[str], title: str | None, paper: Theme, size: int
 ) -> Image.Image:
-    """Put a title above and the classes beside the plane."""
+    """Return the plane with a title above it and the classes beside it."""
     small, large = font(max(11, size // 80)), font(max(14, size // 56))
     counts = Counter(name for name in labels if name)
     margin = max(12, size // 50)

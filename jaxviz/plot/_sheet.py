@@ -1,4 +1,4 @@
-"""A contact sheet: every unit's images with its name, by layer, on one page."""
+"""A contact sheet: the images and names of all units, by layer, on one page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import ArrayLike
 from jaxviz.plot._canvas import fit, font, line_height, theme, tiles
 
-_PIXELS = 24e6  # of all tiles together; thousands of units get smaller tiles instead of a picture nobody can open
-_ASPECT = 1.3  # width to height of a page that sits well on a screen
+_PIXELS = 24e6  # at most, of all tiles together: thousands of units get smaller tiles
+_ASPECT = 1.3  # width to height of a page that suits a screen
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ def contact_sheet(
     tile: int | None = None,
     dark: bool = False,
 ) -> np.ndarray:
-    """Lay out sections of units on one page: a heading per section, a caption under each unit's samples.
+    """Return a page of sections of units, with a heading per section and a caption below each unit's samples.
 
     Args:
-        sections: At least one; all with images of one size and as many samples.
-        title: A line above all.
-        columns: Units a row; chosen for a well-shaped page where not given.
-        tile: Height of one image in pixels. Where not given, small images grow to 112 and large ones shrink to 224,
-            and to less where there are thousands.
+        sections: At least one; all with images of one size and the same number of samples.
+        title: A line at the top.
+        columns: Units per row; chosen for a good aspect of the page by default.
+        tile: Height of one image in pixels. By default, small images grow to 112 and large ones shrink to 224, or less if
+            there are thousands.
         dark: White on black instead of black on white.
 
     Returns:
         uint8 (height, width, 3).
 
     Raises:
-        ArgumentError: Wrong or different shapes, or not one caption per unit.
+        ArgumentError: Wrong or different shapes, or a wrong number of captions.
 
     >>> contact_sheet([Section("layer1", np.zeros((4, 2, 8, 8, 3)), ["0", "1", "2", "3"])]).shape[-1]
     3
@@ -104,7 +104,7 @@ def contact_sheet(
                 note = section.notes[i] if section.notes else ""
                 room = layout.cell - (math.ceil(small.getlength(note)) + 8 if note else 0)
                 caption = fit(section.captions[i], small, room)
-                if note and caption != " ".join(section.captions[i].split()):  # the name matters more than its note
+                if note and caption != " ".join(section.captions[i].split()):  # the name matters more than the note
                     note, caption = "", fit(section.captions[i], small, layout.cell)
                 below = y0 + layout.tile[0] + 4
                 draw.text((x0, below), caption, fill=colors.ink, font=small)
@@ -131,7 +131,7 @@ def _check(sections: Sequence[Section]) -> None:
 
 
 def _layout(counts: list[int], shape: tuple[int, ...], columns: int | None, tile: int | None) -> _Layout:
-    """Choose the size of the tiles and the columns, so that the page is well shaped and few places stay empty."""
+    """Choose the size of the tiles and the columns, so that the page has a good aspect and few empty places."""
     _, samples, height, width, _ = shape
     if (columns is not None and columns < 1) or (tile is not None and tile < 1):
         raise ArgumentError(f"Expected columns >= 1 and tile >= 1, got {columns} and {tile}.")

@@ -19,7 +19,7 @@ _BAR = 160  # pixels of a color bar's length
 
 @dataclass(frozen=True)
 class Bar:
-    """A color bar: what it is of, its colors, and the words at its ends (and in its middle)."""
+    """A color bar: its name, its color map, and the words at its ends (and in between)."""
 
     name: str
     colors: Colors
@@ -35,25 +35,24 @@ def color_bar(
     thickness: int = 12,
     dark: bool = False,
 ) -> np.ndarray:
-    """Return a lying color bar with words below it, uint8 (height, width, 3).
+    """Return a horizontal color bar with words below it, uint8 (height, width, 3).
 
     Args:
         colors: see `colorize`.
-        ends: two or more words, at even distances from the first color to the last.
-        name: what it is of, to the left.
-        length: pixels of the bar.
-        thickness: pixels of the bar.
+        ends: two or more words, evenly spaced from the first color to the last.
+        name: text to the left.
+        length, thickness: of the bar, in pixels.
         dark: white on black.
 
     Raises:
-        ArgumentError: fewer than two words, or no length.
+        ArgumentError: fewer than two words, or a length below 2.
     """
     if len(ends) < 2 or length < 2 or thickness < 1:
         raise ArgumentError(f"Expected two words or more and a length of at least 2; got {list(ends)}, {length}x{thickness}.")
     color, face = theme(dark), font(12)
     bar = np.repeat(color_table(colors)[np.linspace(0, 255, length).round().astype(int)][None], thickness, 0)
     label = math.ceil(face.getlength(name)) + 8 if name else 0
-    over = [math.ceil(face.getlength(ends[i]) / 2) for i in (0, -1)]  # the words stand out at both sides
+    over = [math.ceil(face.getlength(ends[i]) / 2) for i in (0, -1)]  # the words extend beyond the bar at both sides
     left = max(label, over[0])
     canvas = Image.new("RGB", (left + length + over[1], thickness + 3 + line_height(face)), color.paper)
     draw = ImageDraw.Draw(canvas)
@@ -84,23 +83,23 @@ def table(
         pictures: (R, Q, H, W, 1, 3 or 4), or R sequences of Q images; floats in [0, 1] or uint8, all of one shape.
         columns: Q headings.
         rows: R names, to the left, or none.
-        captions: R sequences of Q texts below the pictures, or none; what is too long is shortened.
-        groups: headings above those of the columns: (text, how many columns it spans), all columns together.
-        bars: color bars below all.
-        title: a line above all.
-        tile: height of a picture in pixels; their own, but at least 96 and at most 224, unless given.
+        captions: R sequences of Q texts below the pictures, or none; shortened if too long.
+        groups: headings above those of the columns, (text, number of columns it spans), for all columns together.
+        bars: color bars at the bottom.
+        title: a line at the top.
+        tile: height of a picture in pixels; by default its own, but between 96 and 224.
         dark: white on black instead of black on white.
 
     Returns:
         uint8 (height, width, 3).
 
     Raises:
-        ArgumentError: pictures of different shapes, or not one heading, name, caption each.
+        ArgumentError: pictures of different shapes, or a wrong number of headings, names or captions.
 
     >>> table(np.zeros((2, 3, 96, 96, 3)), columns=["photo", "saliency", "grad_cam"]).shape[-1]
     3
     """
-    shown = [tiles(np.stack([np.asarray(one) for one in row]), _height(row, tile)) for row in pictures]
+    shown = [tiles(np.stack([np.asarray(picture) for picture in row]), _height(row, tile)) for row in pictures]
     check_table(shown, columns, rows, captions, groups)
     _, height, width, _ = shown[0].shape
     small, large = (font(14), font(18)) if height >= 160 else (font(12), font(16))
@@ -140,9 +139,9 @@ def table(
 
 
 def stack(pictures: Sequence[np.ndarray], *, dark: bool = False) -> np.ndarray:
-    """Put pages of any widths, uint8 (height, width, 3), below each other."""
+    """Return pages of any widths, uint8 (height, width, 3), stacked vertically."""
     width, paper = max(page.shape[1] for page in pictures), theme(dark).paper
-    pages = []
+    pages: list[np.ndarray] = []
     for page in pictures:
         rest = np.full((page.shape[0], width - page.shape[1], 3), paper, np.uint8)
         pages.append(np.concatenate([page, rest], 1))
@@ -150,7 +149,7 @@ def stack(pictures: Sequence[np.ndarray], *, dark: bool = False) -> np.ndarray:
 
 
 def _lines(text: str, face: Font, width: int) -> list[str]:
-    """Return the text on one line, or on two where one is too narrow for it."""
+    """Return the text on one line, or on two if it does not fit on one."""
     words = text.split()
     fitting = [i for i in range(1, len(words) + 1) if face.getlength(" ".join(words[:i])) <= width]
     if not fitting or fitting[-1] == len(words):
@@ -188,8 +187,9 @@ def _height(row: Sequence[ArrayLike] | ArrayLike, tile: int | None) -> int:
 
 
 def _starts(groups: Sequence[tuple[str, int]], step: int, gap: int) -> list[int]:
-    """Return where each column begins: groups stand further apart."""
-    starts, x = [], 0
+    """Return the left edge of each column; groups are further apart."""
+    starts: list[int] = []
+    x = 0
     for _, count in groups:
         starts += [x + i * step for i in range(count)]
         x += count * step + gap
@@ -197,7 +197,7 @@ def _starts(groups: Sequence[tuple[str, int]], step: int, gap: int) -> list[int]
 
 
 def _wrap(pictures: Sequence[np.ndarray], width: int, gap: int, paper: Color) -> np.ndarray:
-    """Put pictures of one height beside each other, on as many lines as it takes."""
+    """Return pictures of one height side by side, wrapped to a width."""
     lines: list[list[np.ndarray]] = [[]]
     for picture in pictures:
         if lines[-1] and sum(p.shape[1] + gap for p in lines[-1]) + picture.shape[1] > width:
@@ -220,6 +220,7 @@ def check_table(
     captions: Sequence[Sequence[str]],
     groups: Sequence[tuple[str, int]],
 ) -> None:
+    """Raise an ArgumentError if the parts of a table do not fit together."""
     shapes = {picture.shape for picture in shown}
     if len(shapes) != 1:
         raise ArgumentError(f"Expected rows of as many pictures of one shape; got {sorted(shapes) or 'none'}.")
