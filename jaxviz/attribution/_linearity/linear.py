@@ -1,4 +1,4 @@
-"""Whether what a network computes beside its table of operations is linear: relevance goes through that, and nothing else."""
+"""Check that a network is linear outside of its table of operations, so that relevance can pass."""
 
 from __future__ import annotations
 
@@ -10,26 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._errors import UnsupportedError
+from jaxviz.attribution._linearity.dependence import Dependence, dependence, is_entered, is_linear
 from jaxviz.models import Model, calls_through_ops, captured
 from jaxviz.ops import EXACT, Ops
 
 _PREFIX = "jaxviz_operation_"
-_ANY = frozenset(  # linear in all of their inputs, or a choice of places
-    (
-        "add add_any sub neg reduce_sum cumsum reduce_window_sum concatenate pad reshape transpose squeeze expand_dims slice "
-        "rev broadcast_in_dim copy copy_p convert_element_type reduce_precision optimization_barrier split"
-    ).split()
-)
-_FIRST = frozenset("div dynamic_slice gather".split())  # in the first, given the others
-_ONE = frozenset(("mul",))  # in one of them, given the other
-_INSIDE = frozenset("pjit jit closed_call core_call remat checkpoint custom_lin".split())
+_WEIGHTED = ("dot_general", "conv_general_dilated")  # products with weights have rules, as operations of `ops` only
 
 
 def check_linear(model: Model, size: tuple[int, int], names: Sequence[str], method: str) -> None:
-    """Raise an UnsupportedError where a network computes something that is not linear, or a product with weights, on its own.
+    """Raise an UnsupportedError if a network has a nonlinearity, or a product with weights, outside of `ops`.
 
-    Means, sums, reshapes and multiples by constants may be anywhere; ReLUs, max pooling, convolutions and matrix products have
-    rules, which they only get by way of `ops`.
+    Means, sums, reshapes and multiples by constants may be anywhere. ReLUs, max pooling, convolutions and matrix products have
+    rules, which only operations of `ops` get.
 
     Args:
         model: the network.
@@ -54,7 +47,7 @@ def check_linear(model: Model, size: tuple[int, int], names: Sequence[str], meth
 
 
 def _opaque() -> Ops:
-    """Return the operations as calls that a walk through the program can tell by their names."""
+    """Return the operations as calls with names that a walk through the program recognizes."""
 
     def wrap(name: str, fn: Any) -> Any:
         def operation(*args: Any, **options: Any) -> Any:
@@ -71,41 +64,29 @@ def _opaque() -> Ops:
 
 @functools.lru_cache(maxsize=64)
 def _not_linear(treedef: Any, avals: tuple, shape: tuple[int, ...], names: tuple[str, ...]) -> str:
-    """Return the name of the first primitive that has no place between operations, or an empty string."""
+    """Return the name of the first primitive that is not linear and not an operation of `ops`, or an empty string."""
     leaves = [jax.ShapeDtypeStruct(*aval) for aval in avals]
     program = jax.make_jaxpr(lambda leaves, x: captured(jax.tree.unflatten(treedef, leaves), x, names, ops=_opaque()))(
         leaves, jax.ShapeDtypeStruct(shape, "float32")
     )
-    variables = program.jaxpr.invars
-    return _walk(program.jaxpr, {variables[-1]}) or ""
+    return _first_not_linear(program.jaxpr)
 
 
-def _walk(jaxpr: Any, known: set[Any]) -> str | None:
-    """Return the first primitive that is not linear in what depends on the image; `known`, which grows, is all that does."""
-    for equation in jaxpr.eqns:
-        touched = [v for v in equation.invars if not hasattr(v, "val") and v in known]
-        if not touched:
-            continue
-        name = equation.primitive.name
-        if name in _INSIDE:
-            called = equation.params.get("name", "")
-            if not called.startswith(_PREFIX):
-                inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
-                inner = getattr(inner, "jaxpr", inner)
-                found = _walk(inner, {b for a, b in zip(equation.invars, inner.invars, strict=True) if _is_in(a, known)})
-                if found:
-                    return found
-        elif name in _FIRST:
-            if touched != [equation.invars[0]]:
-                return name
-        elif name in _ONE:
-            if len(touched) > 1:
-                return name
-        elif name not in _ANY:
-            return equation.params.get("name") or name
-        known.update(equation.outvars)
-    return None
+def _first_not_linear(jaxpr: Any) -> str:
+    """Return the first primitive outside of `ops` that is not linear in the last input, the images; "" if there is none."""
+    offenders: list[str] = []
 
+    def override(equation: Any, operands: Sequence[Dependence]) -> Dependence | None:
+        name, called = equation.primitive.name, str(equation.params.get("name", ""))
+        if called.startswith(_PREFIX):
+            return Dependence.AFFINE
+        if name == "custom_lin" or (is_entered(equation, operands) and not name.startswith("custom_")):
+            return None
+        if is_linear(equation, operands) and name not in _WEIGHTED:
+            return None
+        offenders.append(called or name)
+        return Dependence.CURVED
 
-def _is_in(variable: Any, known: set[Any]) -> bool:
-    return not hasattr(variable, "val") and variable in known
+    inputs = [Dependence.NONE] * (len(jaxpr.invars) - 1) + [Dependence.AFFINE]
+    dependence(jaxpr, inputs, override)
+    return offenders[0] if offenders else ""
