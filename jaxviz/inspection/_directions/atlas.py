@@ -171,7 +171,8 @@ def activation_atlas(
         SaveError: `out` holds another run, or cannot be written.
         UnsupportedError: "tsne" without scikit-learn.
 
-    >>> activation_atlas(model, photos, "layer4", cells=1, members=1, layout="pca", steps=1, tile=16).vectors.shape
+    >>> many = np.repeat(photos, 4, 0)
+    >>> activation_atlas(model, many, "layer4", cells=1, members=1, layout="pca", steps=1, tile=16).vectors.shape
     (1, 512)
     """
     if cells < 1 or members < 1 or tile < 1:

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation of activations: what parts they are made of."""
+"""Non-negative matrix factorization of activations into parts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jaxviz._types import Array, ArrayLike
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factors:
-    """`values` (n, C) as `weights @ vectors`, all at least 0; first the factor that makes up most of their sum.
+    """A factorization of `values` (n, C) into `weights @ vectors`, all at least 0, factors with the largest sum first.
 
     Attributes:
-        weights: float32 (n, k), how much of each factor is in each row.
-        vectors: float32 (k, C), the factors, each of length 1 (or 0 where fewer would have done).
+        weights: float32 (n, k), amount of each factor in each row.
+        vectors: float32 (k, C), the factors, of length 1 (or 0 for factors that are not needed).
         loss: half the sum of the squared differences, ||values - weights @ vectors||^2 / 2.
         explained: 1 - ||values - weights @ vectors||^2 / ||values||^2; 1 where all values are 0.
-        steps: of the iteration that were needed.
+        steps: number of iterations.
     """
 
     weights: np.ndarray
@@ -32,39 +32,39 @@ class Factors:
 
 
 def nmf(values: ArrayLike, factors: int, *, steps: int = 500, tolerance: float = 1e-4, seed: int = 0) -> Factors:
-    """Factorise non-negative values, minimising ||values - W H||^2 / 2 with W, H >= 0.
+    """Factorize non-negative values: minimize ||values - W H||^2 / 2 with W, H >= 0.
 
     Hierarchical alternating least squares (Cichocki and Phan, 2009) from the singular vectors (NNDSVD: Boutsidis and
     Gallopoulos, 2008), their zeros filled with small random numbers, as scikit-learn's `NMF(init="nndsvdar")` does. Stops when
-    the projected gradient has fallen to `tolerance` of what it was at the first step.
+    the projected gradient has fallen to `tolerance` times its value at the first step.
 
     Args:
         values: (n, C), finite and at least 0, such as the positions of a layer after its ReLU.
         factors: k, from 1 to min(n, C).
-        steps: at most; each updates all of H, then all of W.
+        steps: iterations at most; each updates H, then W.
         tolerance: at least 0.
-        seed: of the random numbers.
+        seed: of the random initialization.
 
     Raises:
-        ArgumentError: values that are negative or not finite, or numbers out of range.
+        ArgumentError: negative or non-finite values, or an argument out of range.
 
     >>> nmf(np.eye(4), 2).weights.shape
     (4, 2)
     """
-    given = np.asarray(values, np.float32)
-    if given.ndim != 2 or not given.size or not np.isfinite(given).all() or given.min() < 0:
-        low = f" with values from {given.min():.4g}" if given.size else ""
+    array = np.asarray(values, np.float32)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all() or array.min() < 0:
+        low = f" with values from {array.min():.4g}" if array.size else ""
         raise ArgumentError(
-            f"Expected finite values (n, C) of at least 0, as after a ReLU; got shape {given.shape}{low}. "
+            f"Expected finite values (n, C) of at least 0, as after a ReLU; got shape {array.shape}{low}. "
             "Of a layer with negative values, clip them first, or take the ReLU after it."
         )
-    if not 1 <= factors <= min(given.shape) or steps < 1 or not tolerance >= 0:
+    if not 1 <= factors <= min(array.shape) or steps < 1 or not tolerance >= 0:
         raise ArgumentError(
-            f"Expected 1 to {min(given.shape)} factors, steps >= 1 and tolerance >= 0; got {factors}, {steps} and {tolerance}."
+            f"Expected 1 to {min(array.shape)} factors, steps >= 1 and tolerance >= 0; got {factors}, {steps} and {tolerance}."
         )
-    scale = float(given.max()) or 1.0  # so that float32 is at its best
-    w, h = _start(given.astype(np.float64) / scale, factors, seed)
-    arrays = (jnp.asarray(a, jnp.float32) for a in (given / scale, w, h))
+    scale = float(array.max()) or 1.0  # uses the range of float32 best
+    w, h = _start(array.astype(np.float64) / scale, factors, seed)
+    arrays = (jnp.asarray(a, jnp.float32) for a in (array / scale, w, h))
     w, h, taken = (np.asarray(a) for a in _iterate(*arrays, np.int32(steps), np.float32(tolerance)))
     w, h = w.astype(np.float64), h.astype(np.float64)
     length = np.linalg.norm(h, axis=1)
@@ -72,15 +72,15 @@ def nmf(values: ArrayLike, factors: int, *, steps: int = 500, tolerance: float =
     w *= length * scale
     order = np.argsort(-w.sum(0) * h.sum(1), kind="stable")
     w, h = w[:, order], h[order]
-    lost, total = float(((given - w @ h) ** 2).sum()), float((given.astype(np.float64) ** 2).sum())
+    lost, total = float(((array - w @ h) ** 2).sum()), float((array.astype(np.float64) ** 2).sum())
     explained = 1 - lost / total if total else 1.0
     return Factors(w.astype(np.float32), h.astype(np.float32), lost / 2, explained, int(taken))
 
 
 def _start(values: np.ndarray, factors: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return W and H of NNDSVD: of each pair of singular vectors the positive or the negative parts, whichever are larger."""
+    """Return W and H of NNDSVD: the positive or the negative parts of each pair of singular vectors, whichever are larger."""
     n, c = values.shape
-    # The singular vectors of the smaller side from its Gram matrix: only the first few are needed, and roughly.
+    # Singular vectors from the Gram matrix of the smaller side: only the first few are needed, at low precision.
     gram = values.T @ values if c <= n else values @ values.T
     squares, vectors = np.linalg.eigh(gram)
     squares, vectors = np.maximum(squares[::-1][:factors], 0), vectors[:, ::-1][:, :factors]
@@ -90,7 +90,7 @@ def _start(values: np.ndarray, factors: int, seed: int) -> tuple[np.ndarray, np.
     w, h = np.zeros((n, factors)), np.zeros((factors, c))
     for j in range(factors):
         x, y = left[:, j], right[:, j]
-        if j == 0:  # of one sign, but for rounding
+        if j == 0:  # of one sign, up to rounding
             w[:, 0], h[0] = np.sqrt(singular[0]) * np.abs(x), np.sqrt(singular[0]) * np.abs(y)
             continue
         pairs = [(np.maximum(sign * x, 0), np.maximum(sign * y, 0)) for sign in (1, -1)]
@@ -130,7 +130,7 @@ def _sweep(rows: Array, target: Array, gram: Array) -> tuple[Array, Array]:
     def one(k: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         rows, total = state
         gradient = gram[k] @ rows - target[k]
-        held = jnp.where(rows[k] == 0, jnp.minimum(gradient, 0), gradient)  # at the bound only inward counts
+        held = jnp.where(rows[k] == 0, jnp.minimum(gradient, 0), gradient)  # at the bound, only the inward gradient counts
         curve = gram[k, k]
         new = jnp.where(curve > 1e-12, jnp.maximum(rows[k] - gradient / jnp.maximum(curve, 1e-12), 0), rows[k])
         return rows.at[k].set(new), total + jnp.abs(held).sum()

@@ -1,4 +1,4 @@
-"""What a network makes of many images: a vector each."""
+"""Embeddings: one vector per image, and their file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Embeddings:
 
     Attributes:
         vectors: float32 (N, D); a memory map where they were read from disk.
-        files: N names of files, or numbers of images that were given as an array.
-        labels: N classes: the names of the folders that the files are in, unless given; "" where there are none.
-        settings: how they were made: model, layer, pooling, size, ...
-        skipped: files that could not be read, and why.
+        files: N file names, or row numbers for an array.
+        labels: N class names, "" if unknown; names of the files' folders by default.
+        settings: model, layer, pooling, size, ...
+        skipped: files that could not be read, with the reason.
     """
 
     vectors: np.ndarray
@@ -48,7 +48,7 @@ class Embeddings:
         return len(self.files)
 
     def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Embeddings:
-        """Return some of them: a slice, a list of rows, or a mask bool (N,)."""
+        """Return a selection by a slice, a list of rows, or a boolean mask (N,)."""
         rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
         if rows.ndim != 1:
             raise ArgumentError(f"Expected a slice, a list of rows or a mask of {len(self)}; got {key!r}.")
@@ -61,7 +61,7 @@ class Embeddings:
         return f"Embeddings({len(self)} images x {self.vectors.shape[1]} numbers{where}, {kinds} labels)"
 
     def save(self, path: StrPath) -> Path:
-        """Write an `.npz` file: the vectors, and all else as JSON; nothing is pickled.
+        """Write an `.npz` file with the vectors, and the rest as JSON without pickle; return its path.
 
         Raises:
             SaveError: the file cannot be written.
@@ -83,14 +83,14 @@ def load_embeddings(path: StrPath) -> Embeddings:
 def write_embeddings(
     file: IO[bytes], about: Embeddings, blocks: Iterable[np.ndarray], more: Mapping[str, Any] | None = None
 ) -> None:
-    """Write vectors, given in blocks of rows, and all else that `about` holds; `more` goes into the JSON."""
+    """Write vectors in blocks of rows, and the rest of `about`; `more` is added to the JSON."""
     words = {
         "format": FORMAT,
         "kind": KIND,
         "files": about.files,
         "labels": about.labels,
         "settings": jsonable(about.settings),
-        "skipped": [[str(one.path), one.reason] for one in about.skipped],
+        "skipped": [[str(file.path), file.reason] for file in about.skipped],
         **(more or {}),
     }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -104,7 +104,7 @@ def write_embeddings(
 
 
 def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
-    """Return what `write_embeddings` wrote, and its JSON."""
+    """Return the embeddings in a file, and its JSON."""
     if not path.is_file():
         raise SaveError(f"There are no embeddings in '{path}': expected an .npz file of Embeddings.save or embed(..., out=).")
     with reading(path, "embeddings"):
@@ -118,7 +118,11 @@ def read_embeddings(path: Path) -> tuple[Embeddings, dict[str, Any]]:
 
 
 def as_vectors(embeddings: Embeddings | ArrayLike) -> np.ndarray:
-    """Return vectors (N, D) as they are, or raise an ArgumentError that says what is wrong with them."""
+    """Return vectors (N, D), float32 or as they are on disk.
+
+    Raises:
+        ArgumentError: not a matrix of numbers.
+    """
     if isinstance(embeddings, Embeddings):
         return embeddings.vectors
     array = np.asarray(embeddings)

@@ -1,4 +1,4 @@
-"""An interactive page of points with pictures: one HTML file and the pictures, opened from disk without server or network."""
+"""An interactive map of pictures: an HTML file and the pictures, opened from disk without server or network."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jaxviz.inspection._embeddings.thumbnails import pictures
 from jaxviz.plot._scatter import label_colors
 
 PAGE, SHEETS, PHOTOS = "index.html", "thumbnails", "photos"
-TILE, ACROSS = 48, 40  # pixels of a thumbnail, and how many are beside each other in a sheet: browsers refuse huge ones
-PHOTO = 160  # pixels of the pictures that are shown large
-UNITS = 10000  # of a plane's longer side: coordinates are whole numbers
+TILE, ACROSS = 48, 40  # pixels of a thumbnail, and thumbnails per row of a sheet: browsers refuse huge sheets
+PHOTO = 160  # pixels of an enlarged picture
+UNITS = 10000  # integer coordinates along the longer side of the map
 NEAR = 9
 QUALITY = 85
-GENERATOR = "jaxviz map of pictures"  # by which a page is known that may be replaced
+GENERATOR = "jaxviz map of pictures"  # marks pages that may be replaced
 
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 _UNFINISHED = f'''<!doctype html><meta charset="utf-8"><meta name="generator" content="{GENERATOR}">
@@ -48,28 +48,28 @@ def write_page(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a page of points with their pictures: pan, zoom, classes to switch off, and each picture's nearest neighbors.
+    """Write an interactive map of pictures: pan, zoom, select classes, and see each picture's nearest neighbors.
 
-    It needs no server and no network: `index.html` with `thumbnails/` and `photos/` beside it can be copied anywhere. Names
-    of files are shown from the folder on that all have in common.
+    It opens from disk without server or network: copy `index.html` with `thumbnails/` and `photos/` anywhere. File names are
+    shown relative to their common folder.
 
     Args:
-        folder: where it goes; an older page is replaced.
-        points: float (N, 2), as from `tsne`.
+        folder: folder of the page; an older page is replaced.
+        points: float (N, 2), such as from `tsne`.
         embeddings: N files and labels.
-        images: the images themselves where they are no files, (N, H, W, C), floats in [0, 1] or uint8.
-        near: for all N their neighbors; the 9 nearest by cosine unless given.
-        classes: all that there are, in the order in which they are listed and coloured; alphabetical unless given.
+        images: the images (N, H, W, C), floats in [0, 1] or uint8, if they are not files.
+        near: neighbors of all N images; the 9 nearest by cosine by default.
+        classes: all classes in the order of the list and the colors; alphabetical by default.
         title, subtitle: above the map.
-        overwrite: replace files of these names even if they are no page of this kind.
-        progress: called with how many pictures are written, and N.
+        overwrite: replace other files of these names.
+        progress: called with the number of written pictures, and N.
 
     Returns:
         The path of `index.html`.
 
     Raises:
         ArgumentError: other numbers of points, images or neighbors than embeddings, or points that are not finite.
-        SaveError: the folder cannot be written, or holds files of these names that are something else.
+        SaveError: the folder cannot be written, or holds other files of these names.
     """
     count, array = len(embeddings), np.asarray(points, np.float64)
     if array.shape != (count, 2) or not count or not np.isfinite(array).all():
@@ -82,7 +82,7 @@ def write_page(
     with failures(folder):
         if not overwrite and not _is_page(folder / PAGE):
             refuse_existing(folder, [PAGE, SHEETS, PHOTOS])
-        # From now on it is a page of this kind that may be replaced, also if this is interrupted.
+        # Written first, so that an interrupted page may be replaced.
         write_atomically(folder / PAGE, lambda file: file.write(_UNFINISHED.encode()))
         sheets = _write_pictures(folder, embeddings, images, progress or (lambda done, total: None))
         data = _data(array, embeddings, near, classes, sheets)
@@ -107,11 +107,11 @@ def _data(
     low, high = points.min(0), points.max(0)
     extent = (high - low).max() or 1.0
     at = np.round((points - low) * [1, -1] / extent * UNITS + [0, UNITS * (high - low)[1] / extent]).astype(int)
-    colours = label_colors(embeddings.labels, classes)
-    order = {name: i for i, name in enumerate(colours)}
+    colors = label_colors(embeddings.labels, classes)
+    order = {name: i for i, name in enumerate(colors)}
     return {
         "names": [_plain(name) for name in _short(embeddings.files)],
-        "classes": [{"name": _plain(n), "colour": "#{:02x}{:02x}{:02x}".format(*colours[n])} for n in colours],
+        "classes": [{"name": _plain(n), "color": "#{:02x}{:02x}{:02x}".format(*colors[n])} for n in colors],
         "class": [order.get(label, -1) for label in embeddings.labels],
         "x": at[:, 0].tolist(),
         "y": at[:, 1].tolist(),
@@ -135,23 +135,23 @@ def _is_page(path: Path) -> bool:
 
 
 def _short(files: Sequence[str]) -> list[str]:
-    """Return names without the folders that all have in common."""
+    """Return names relative to their common folder."""
     try:
         common = os.path.commonpath([str(Path(name).parent) for name in files])
         return [os.path.relpath(name, common) if common else name for name in files]
-    except ValueError:  # absolute and relative ones, or several drives
+    except ValueError:  # absolute and relative names, or several drives
         return list(files)
 
 
 def _plain(text: str) -> str:
-    """Return text that UTF-8 can hold: names of files need not be."""
+    """Return text that UTF-8 can encode, unlike some file names."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _write_pictures(
     folder: Path, embeddings: Embeddings, images: ArrayLike | None, progress: Callable[[int, int], None]
 ) -> list[str]:
-    """Write each picture, and sheets of all as thumbnails; remove those of an older page. Return the sheets' names."""
+    """Write all pictures and the sheets of thumbnails, remove those of an older page, and return the names of the sheets."""
     count, each = len(embeddings), ACROSS * ACROSS
     for name in names_in(folder / SHEETS) | names_in(folder / PHOTOS):
         match = re.fullmatch(r"(\d{5,})\.jpg", name)

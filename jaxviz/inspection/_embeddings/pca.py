@@ -1,4 +1,4 @@
-"""Principal components of embeddings: sums over batches on the device, the decomposition of what they sum up to in float64."""
+"""Principal components of embeddings: sums over chunks on the device, decomposed in float64."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from jaxviz._errors import ArgumentError
 from jaxviz._types import Array, ArrayLike, StrPath
 from jaxviz.inspection._embeddings.embeddings import Embeddings, as_vectors
 
-BATCH_BYTES = 32e6  # of vectors on the device at a time
-LARGEST = 8192  # of the smaller of N and D: a symmetric matrix of that size is decomposed
+CHUNK_BYTES = 32e6  # vectors on the device at a time
+LARGEST = 8192  # side of the largest symmetric matrix that is decomposed
 
 
 @dataclasses.dataclass(frozen=True)
 class PCA:
-    """The principal components of N vectors: orthonormal directions of the largest variance.
+    """Principal components of N vectors: orthonormal directions of the largest variance.
 
     Attributes:
         mean: float32 (D,).
-        components: float32 (K, D), orthonormal; of each the entry of largest magnitude is positive (scikit-learn's `svd_flip`).
-        explained_variance: float32 (K,), of the N vectors along each, divided by N - 1.
-        explained_variance_ratio: float32 (K,), of the variance of all D numbers together.
+        components: float32 (K, D), orthonormal; the entry of largest magnitude is positive (scikit-learn's `svd_flip`).
+        explained_variance: float32 (K,), variance along each component, with divisor N - 1.
+        explained_variance_ratio: float32 (K,), share of the total variance.
     """
 
     mean: np.ndarray
@@ -40,15 +40,15 @@ class PCA:
         vectors = as_vectors(embeddings)
         if vectors.shape[1] != len(self.mean):
             raise ArgumentError(f"Expected vectors (N, {len(self.mean)}); got {vectors.shape}.")
-        rows = _row_batches(vectors)
+        rows = _row_chunks(vectors)
         return np.concatenate([np.asarray(_project(block, self.mean, self.components))[:count] for block, count in rows])
 
     def inverse_transform(self, coordinates: ArrayLike) -> np.ndarray:
         """Return the vectors float32 (N, D) that have the coordinates (N, K)."""
-        given = np.asarray(coordinates, np.float32)
-        if given.ndim != 2 or given.shape[1] != len(self.components):
-            raise ArgumentError(f"Expected coordinates (N, {len(self.components)}); got {given.shape}.")
-        return np.asarray(_restore(given, self.mean, self.components))
+        values = np.asarray(coordinates, np.float32)
+        if values.ndim != 2 or values.shape[1] != len(self.components):
+            raise ArgumentError(f"Expected coordinates (N, {len(self.components)}); got {values.shape}.")
+        return np.asarray(_restore(values, self.mean, self.components))
 
     def save(self, path: StrPath) -> Path:
         """Write the arrays as an `.npz` file."""
@@ -59,19 +59,18 @@ class PCA:
 def pca(embeddings: Embeddings | ArrayLike, k: int = 2) -> PCA:
     """Return the first k principal components of vectors.
 
-    The vectors are read twice, a batch at a time: for their mean, and for the products of what is left when it is subtracted,
-    in full float32, summed in float64. Where there are fewer vectors than numbers in each, the products of vectors with
-    each other are summed instead, over batches of their numbers. So N or D may be as large as one likes, not both.
+    Vectors are read twice in chunks: for the mean, and for the scatter matrix, with products in full float32 and sums in
+    float64. If N < D, the Gram matrix is decomposed instead, over chunks of columns. So N or D may be large, but not both.
 
     Args:
         embeddings: N vectors, an `Embeddings` or an array (N, D); a memory map is never read as a whole.
-        k: how many components, from 1 to the smaller of N and D.
+        k: number of components, from 1 to the smaller of N and D.
 
     Raises:
         ArgumentError: fewer than 2 vectors, values that are not finite, a wrong k, or N and D both above 8192.
 
-    >>> made = pca(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), 1)
-    >>> made.components.round(3).tolist(), float(made.explained_variance[0])
+    >>> result = pca(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), 1)
+    >>> result.components.astype(float).round(3).tolist(), float(result.explained_variance[0])
     ([[0.707, 0.707]], 2.0)
     """
     vectors = as_vectors(embeddings)
@@ -84,7 +83,7 @@ def pca(embeddings: Embeddings | ArrayLike, k: int = 2) -> PCA:
         raise ArgumentError(
             f"Expected N or D of at most {LARGEST}; got vectors {vectors.shape}. Embed with pool='mean', or take fewer images."
         )
-    mean = sum(_finite(block).sum(0, dtype=np.float64) for block, _ in _row_batches(vectors)) / count
+    mean = sum(_finite(block).sum(0, dtype=np.float64) for block, _ in _row_chunks(vectors)) / count
     rounded = np.asarray(mean, np.float32)
     values, directions = (_wide if count < length else _tall)(vectors, rounded)
     total = values.sum()
@@ -97,9 +96,9 @@ def pca(embeddings: Embeddings | ArrayLike, k: int = 2) -> PCA:
 
 
 def _tall(vectors: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Return the eigenvalues (D,) of the scatter matrix, and what makes eigenvectors (K, D) from their numbers."""
+    """Return the eigenvalues (D,) of the scatter matrix, and a function from their indices to eigenvectors (K, D)."""
     scatter = np.zeros((vectors.shape[1],) * 2)
-    for block, count in _row_batches(vectors):
+    for block, count in _row_chunks(vectors):
         valid = (np.arange(len(block)) < count).astype(np.float32)
         scatter += np.asarray(_scatter(block, mean, valid))
     values, across = np.linalg.eigh((scatter + scatter.T) / 2)
@@ -107,9 +106,9 @@ def _tall(vectors: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Callable[[
 
 
 def _wide(vectors: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """As `_tall`, from the products of N vectors with each other, where N is smaller than D."""
+    """As `_tall`, from the Gram matrix of N vectors, for N < D."""
     count, length = vectors.shape
-    size = max(1, min(length, int(BATCH_BYTES // (4 * count))))
+    size = max(1, min(length, int(CHUNK_BYTES // (4 * count))))
 
     def columns() -> Iterator[tuple[slice, np.ndarray]]:
         for first in range(0, length, size):
@@ -123,21 +122,21 @@ def _wide(vectors: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, Callable[[
     values, along = np.linalg.eigh((products + products.T) / 2)
 
     def directions(order: np.ndarray) -> np.ndarray:
-        # A direction is the vectors' sum with the eigenvector's weights. Beyond the rank of the vectors any direction would do
-        # and rounding decides; QR keeps all of them orthonormal, and changes nothing else but signs, which the caller sets.
-        found = np.zeros((len(order), length))
+        # A direction is the sum of the vectors weighted by the eigenvector. Beyond the rank of the vectors, rounding decides;
+        # QR makes all directions orthonormal and changes the others only in sign, which the caller sets.
+        rows = np.zeros((len(order), length))
         weights = (along[:, order] / np.sqrt(np.maximum(values[order], np.finfo(float).tiny))).T.astype(np.float64)
         for part, block in columns():
-            found[:, part] = (weights @ block)[:, : part.stop - part.start]
-        found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), np.finfo(float).tiny)
-        return np.linalg.qr(found.T)[0].T
+            rows[:, part] = (weights @ block)[:, : part.stop - part.start]
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+        return np.linalg.qr(rows.T)[0].T
 
     return values, directions
 
 
-def _row_batches(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield batches of one size, the last filled with zeros, and how many of their rows are vectors."""
-    size = max(1, min(len(vectors), int(BATCH_BYTES // (4 * vectors.shape[1]))))
+def _row_chunks(vectors: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield chunks of one size, the last padded with zeros, and how many of their rows are vectors."""
+    size = max(1, min(len(vectors), int(CHUNK_BYTES // (4 * vectors.shape[1]))))
     for first in range(0, len(vectors), size):
         block = np.asarray(vectors[first : first + size], np.float32)
         yield np.pad(block, ((0, size - len(block)), (0, 0))), len(block)
@@ -151,8 +150,8 @@ def _finite(block: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def _scatter(block: ArrayLike, mean: ArrayLike, valid: ArrayLike) -> Array:
-    centred = (jnp.asarray(block) - jnp.asarray(mean)[None]) * jnp.asarray(valid)[:, None]
-    return jnp.matmul(centred.T, centred, precision="highest")
+    centered = (jnp.asarray(block) - jnp.asarray(mean)[None]) * jnp.asarray(valid)[:, None]
+    return jnp.matmul(centered.T, centered, precision="highest")
 
 
 @jax.jit
@@ -162,8 +161,8 @@ def _products(block: ArrayLike) -> Array:
 
 @jax.jit
 def _project(block: ArrayLike, mean: ArrayLike, components: ArrayLike) -> Array:
-    centred = jnp.asarray(block) - jnp.asarray(mean)[None]
-    return jnp.matmul(centred, jnp.asarray(components).T, precision="highest")
+    centered = jnp.asarray(block) - jnp.asarray(mean)[None]
+    return jnp.matmul(centered, jnp.asarray(components).T, precision="highest")
 
 
 @jax.jit

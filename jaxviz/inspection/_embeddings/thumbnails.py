@@ -1,4 +1,4 @@
-"""Small pictures of embedded images, read from their files."""
+"""Thumbnails of embedded images, read from their files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from jaxviz.image import to_uint8
 from jaxviz.inspection._embeddings.embeddings import Embeddings
 
 THREADS = 4
-AHEAD = 64  # pictures that are read before they are asked for
-MISSING = 160  # the grey of a file that is gone
+AHEAD = 64  # pictures read ahead
+MISSING = 160  # gray level for a missing file
 
 
 def pictures(embeddings: Embeddings, rows: Sequence[int], size: int, images: ArrayLike | None = None) -> Iterator[np.ndarray]:
-    """Yield square pictures uint8 (size, size, 3) of some rows; a file that has gone, or cannot be read any more, is grey.
+    """Yield square pictures uint8 (size, size, 3) of some rows; a file that can no longer be read is gray.
 
     Args:
-        embeddings: whose files are read.
-        rows: which of them.
-        size: pixels of a side; what is longer is cut at both ends.
-        images: the images themselves (N, H, W, C) where they are no files; floats in [0, 1] or uint8.
+        embeddings: their files are read.
+        rows: rows of the embeddings.
+        size: side in pixels; the longer side is cropped at both ends.
+        images: the images (N, H, W, C), floats in [0, 1] or uint8, if they are not files.
 
     Raises:
         ArgumentError: another number of images.
@@ -39,16 +39,16 @@ def pictures(embeddings: Embeddings, rows: Sequence[int], size: int, images: Arr
     def read(row: int) -> np.ndarray:
         try:
             return to_uint8(image.load(embeddings.files[row], size))
-        except (ImageError, ValueError):  # a NUL in a name is a ValueError
+        except (ImageError, ValueError):  # a NUL in a file name raises ValueError
             return np.full((size, size, 3), MISSING, np.uint8)
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="jaxviz-thumbnails") as pool:
-        for first in range(0, len(rows), AHEAD):  # map alone would read all of them at once
+        for first in range(0, len(rows), AHEAD):  # map alone would read all files at once
             yield from pool.map(read, rows[first : first + AHEAD])
 
 
 def _square(picture: np.ndarray, size: int) -> np.ndarray:
     side = min(picture.shape[:2])
-    cut = image.crop(picture, side)
-    cut = np.broadcast_to(cut, (side, side, 3))
-    return to_uint8(np.asarray(image.resize(cut.astype(np.float32) / 255, size)))
+    square = image.crop(picture, side)
+    square = np.broadcast_to(square, (side, side, 3))
+    return to_uint8(np.asarray(image.resize(square.astype(np.float32) / 255, size)))

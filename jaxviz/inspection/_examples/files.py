@@ -1,7 +1,7 @@
-"""Top examples in a folder: `examples.npz`, all layers' arrays and what they are about, and `examples.json` for people.
+"""Files of top examples: `examples.npz`, the arrays and settings of all layers, and `examples.json`, for people.
 
-The arrays' file is written in one step and says all that a run needs to continue: it is the run's state and, in the end, its
-result. A reader never sees half of one.
+The arrays are written atomically, so a reader never sees half a file. They hold all that a run needs to continue: the state
+of the run and, in the end, its result.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ABOUT = ("layer", "shape", "image_size", "receptive_field", "score")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LayerExamples:
-    """The arrays of one layer's `TopExamples`, which describes them, and what they mean."""
+    """Arrays and properties of one layer; `TopExamples` describes them."""
 
     layer: str
     scores: np.ndarray
@@ -103,7 +103,7 @@ class SavedExamples:
 
 
 def write(folder: Path, saved: SavedExamples) -> None:
-    """Write the arrays in one step; where the run is finished, the record for people before them."""
+    """Write the arrays; for a finished run, first the record for people."""
     about = {
         "format": FORMAT,
         "kind": KIND.name,
@@ -123,10 +123,10 @@ def write(folder: Path, saved: SavedExamples) -> None:
 
 
 def read(folder: Path) -> SavedExamples | None:
-    """Return what a folder holds, or None.
+    """Return the content of a folder, or None.
 
     Raises:
-        SaveError: it is damaged, or something else.
+        SaveError: a damaged or unrelated file.
     """
     path = folder / ARRAYS
     if not path.exists():
@@ -152,7 +152,7 @@ def _field(words: Any) -> ReceptiveField | None:
 
 
 def _record(saved: SavedExamples) -> Iterator[bytes]:
-    """Yield the record for people, a unit a line."""
+    """Yield the record for people, one unit per line."""
     head: dict[str, Any] = {"format": FORMAT, "versions": versions(), "settings": saved.identity}
     head["skipped"] = [{"path": str(file.path), "reason": file.reason} for file in saved.skipped]
     files = saved.files

@@ -1,9 +1,9 @@
-"""Histograms of a stream of numbers whose range nobody knows before its end.
+"""Histograms of a stream of numbers of unknown range.
 
-The bins' edges are whole multiples of a power of two. When a number falls outside, the power grows until all numbers fit, and
-neighboring bins are added up, which loses nothing on such a grid. The power and the first edge follow from the smallest and
-the largest number alone, so that the counts depend on the numbers only, never on their order, batches or devices: they are
-those that `numpy.histogram(all of them, edges)` gives. (As Prometheus' native histograms, with bins of one width.)
+Bin edges are multiples of a power of two. When a number falls outside, the power grows until all numbers fit, and neighboring
+bins are added, which is exact on such a grid. The power and the first edge depend only on the minimum and the maximum, so the
+counts do not depend on order, chunks or devices: they equal `numpy.histogram(numbers, edges)`. (Like Prometheus' native
+histograms, with bins of equal width.)
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from jaxviz._types import Array, ArrayLike
 
 BINS = 64
-_LARGEST = 2.0**100  # numbers beyond it count as it, those closer to 0 than its inverse as 0: so that no power overflows
-_FINEST = 20  # a bin is at least this power of two smaller than the largest number: finer than float32 has no use
+_LARGEST = 2.0**100  # larger numbers are clipped, so that no power overflows
+_FINEST = 20  # bins are at most this power of two finer than the largest number: float32 has no more digits
 
 
 def empty(units: int) -> tuple[Array, Array, Array]:
-    """Return the counts (U, BINS), the smallest and the largest number (U,) of no numbers."""
+    """Return the counts (U, BINS), minimum and maximum (U,) of an empty histogram."""
     return jnp.zeros((units, BINS), jnp.int32), jnp.full(units, jnp.inf), jnp.full(units, -jnp.inf)
 
 
 def count(counts: Array, low: Array, high: Array, values: Array) -> tuple[Array, Array, Array]:
-    """Return counts and range with more numbers (n, U) in them; those that are not finite are left out."""
+    """Return counts and range with numbers (n, U) added; numbers that are not finite are ignored."""
     counted = jnp.isfinite(values)
     values = jnp.clip(values, -_LARGEST, _LARGEST)
     new_low = jnp.minimum(low, jnp.where(counted, values, jnp.inf).min(0))
@@ -38,22 +38,22 @@ def count(counts: Array, low: Array, high: Array, values: Array) -> tuple[Array,
 
 
 def merge(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    """Return counts and range of the numbers of both."""
+    """Return the counts and range of both histograms together."""
     low, high = jnp.minimum(a[1], b[1]), jnp.maximum(a[2], b[2])
     return _moved(*a, low, high) + _moved(*b, low, high), low, high
 
 
 def edges(low: ArrayLike, high: ArrayLike) -> np.ndarray:
-    """Return the edges of the bins, float64 (U, BINS + 1); where all numbers are one, of bins that can be drawn."""
+    """Return the bin edges, float64 (U, BINS + 1); where all numbers are equal, edges of bins that can be drawn."""
     power, first = (np.asarray(part, np.float64) for part in _grid(jnp.asarray(low), jnp.asarray(high)))
-    found = (first[:, None] + np.arange(BINS + 1)) * np.exp2(power)[:, None]
-    low = np.where(np.isfinite(low), low, 0.0)  # infinite where there are no numbers
-    one = low[:, None] + np.arange(BINS + 1) / BINS * np.maximum(np.abs(low), 1)[:, None]
-    return np.where((low < np.asarray(high))[:, None], found, one)
+    exact = (first[:, None] + np.arange(BINS + 1)) * np.exp2(power)[:, None]
+    low = np.where(np.isfinite(low), low, 0.0)  # infinite without numbers
+    drawable = low[:, None] + np.arange(BINS + 1) / BINS * np.maximum(np.abs(low), 1)[:, None]
+    return np.where((low < np.asarray(high))[:, None], exact, drawable)
 
 
 def _grid(low: Array, high: Array) -> tuple[Array, Array]:
-    """Return the power of two of the bins' width and the first bin's number, int32 (U,): the finest that the range allows."""
+    """Return the power of two of the bin width and the number of the first bin, int32 (U,), as fine as the range allows."""
     low, high = jnp.where(low <= high, low, 0), jnp.where(low <= high, high, 0)
     power = jnp.maximum(_exponent(high - low) - (BINS.bit_length() - 1), _exponent(jnp.maximum(high, -low)) - _FINEST)
     power = jnp.maximum(power, -120)

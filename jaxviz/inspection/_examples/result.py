@@ -1,4 +1,4 @@
-"""What `top_examples` returns: of each unit the strongest images, with crops and pictures of them."""
+"""Top-activating images of each unit, with crops and pictures of them, and their files."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from jaxviz.image import load, to_uint8
 from jaxviz.inspection._examples import histogram as _histogram
 from jaxviz.inspection._examples.files import ARRAYS, LayerExamples, ReadFile, SavedExamples, read, write
 
-_NOTEBOOK = 8  # units that a notebook shows
-_TILE = 224  # pixels of a crop's height in a picture at most
-_SHEET = 12e6  # pixels of all crops of a contact sheet at most
-_MARKED = 96  # pixels of a crop's height from which on a frame does not hide it
-_PAPER = 232  # the light grey, of 255, beyond an image's border
+_NOTEBOOK = 8  # units shown in a notebook
+_TILE = 224  # height of a crop in a picture at most
+_SHEET = 12e6  # pixels of all crops in a contact sheet at most
+_MARKED = 96  # height from which a frame does not hide the crop
+_PAPER = 232  # light gray beyond the border of an image
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TopExamples(LayerExamples):
-    """The k images that move each of a layer's U units most, and how much all images moved it.
+    """The k top-activating images of each of U units, and a histogram of the scores of all images.
 
     Attributes:
-        layer: the name that was asked for.
-        scores: float32 (U, k), falling; of equal ones the earlier image first. -inf where no finite score is left.
-        indices: int32 (U, k), of the images, into `files`; -1 where the score is -inf.
+        layer: name of the layer, as given.
+        scores: float32 (U, k), descending; ties in the order of the images; -inf if fewer than k scores are finite.
+        indices: int32 (U, k), image indices into `files`; -1 where the score is -inf.
         positions: int32 (U, k, 2), row and column of the map's maximum; zeros in layers without positions.
-        counts: int32 (U, bins), how many images' scores lie from one of `edges` to the next.
-        low, high: float32 (U,), the smallest and the largest score of all images.
-        files: paths of the images that were read, in their order; () where they were an array.
-        skipped: the files that could not be read, and why.
-        shape: (h, w) of the layer's maps; () where there are no positions.
-        image_size: (H, W) of the images as the network saw them.
-        receptive_field: of a unit; None where it is unknown.
-        score: `"max"` or `"mean"` over the positions.
-        images: the array (N, H, W, C) they came from; it is not saved.
+        counts: int32 (U, bins), number of images with a score between two `edges`.
+        low, high: float32 (U,), minimum and maximum score of all images.
+        shape: (h, w) of the layer's maps; () without positions.
+        image_size: (H, W) of the images as the network's input.
+        receptive_field: of one unit; None if unknown.
+        score: `"max"` or `"mean"` over positions.
+        files: paths of the images in order; () for an array.
+        skipped: files that could not be read, with the reason.
+        images: the array (N, H, W, C) of the images, if they are not files; not saved.
     """
 
     files: tuple[str, ...]
@@ -62,23 +62,23 @@ class TopExamples(LayerExamples):
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
-        """The edges of the histogram's bins, float64 (U, bins + 1), the same distance apart for a unit.
+        """The edges of the histogram's bins, float64 (U, bins + 1), equally spaced for each unit.
 
-        Those are whole multiples of a power of two, the smallest that covers all scores; at least half of the bins are used.
+        The bin width is the smallest power of two with which the bins cover all scores; at least half of the bins are used.
         """
         return _histogram.edges(self.low, self.high)
 
     def windows(self, unit: int, *, extent: int | None = None) -> np.ndarray:
-        """Return where the crops of a unit are in its k images, int (k, 4): top, left, bottom, right, the last two not in it.
+        """Return the windows of a unit's crops in its k images, int (k, 4): top, left, bottom, right (exclusive).
 
-        A window is the receptive field of the strongest position; `extent` pixels around its centre where that is given.
-        Along an axis on which it would be as large as the image it is the whole image. Otherwise it may stick out.
+        A window is the receptive field of the strongest position, or `extent` pixels around its center. It may extend beyond
+        the image; along an axis where it would be as large as the image, it is the whole image.
         """
         if extent is not None and extent < 1:
             raise ArgumentError(f"Expected an extent of at least 1 pixel; got {extent!r}.")
         unit = self._units(unit)[0]
-        found = np.zeros((self.scores.shape[1], 4), int)
-        for row, at in zip(found, self.positions[unit], strict=True):
+        windows = np.zeros((self.scores.shape[1], 4), int)
+        for row, at in zip(windows, self.positions[unit], strict=True):
             row[2:] = self.image_size
             if self.shape and self.receptive_field is not None:
                 box = self.receptive_field.box(int(at[0]), int(at[1]))
@@ -88,28 +88,28 @@ class TopExamples(LayerExamples):
                     if size < whole:
                         row[axis] = (start + stop - size) // 2
                         row[axis + 2] = row[axis] + size
-        return found
+        return windows
 
     def crops(self, units: int | Sequence[int] | None = None, *, extent: int | None = None) -> np.ndarray:
-        """Return what units saw in their k images: the receptive field around the strongest position of each.
+        """Return the crops of units' k images: the receptive field at the strongest position.
 
-        The files are read again, each once. What lies beyond an image's border is light grey.
+        Each file is read again once. Crops are light gray beyond the border of an image.
 
         Args:
-            units: one, some, or None for all.
-            extent: pixels around the field's centre, instead of the field: units of deep layers could see the whole image,
-                but what moves them is smaller.
+            units: one or several units; all by default.
+            extent: side of a crop in pixels, centered on the receptive field, which is the crop by default. Receptive fields
+                of deep layers cover the image, but units respond to smaller patterns.
 
         Returns:
-            float32 (k, h, w, C) in [0, 1] of one unit, (n, k, h, w, C) of several; see `windows`.
+            float32 (k, h, w, C) in [0, 1] for one unit, (n, k, h, w, C) for several; see `windows`.
 
         Raises:
             UnitError: a unit that the layer does not have.
-            ImageError: a file that is no longer there, or has changed.
+            ImageError: a file is missing or has changed.
         """
         pictures = self._pictures(units, extent)
-        found = pictures.astype(np.float32) / np.float32(255) if pictures.dtype == np.uint8 else pictures
-        return found[0] if isinstance(units, int | np.integer) else found
+        crops = pictures.astype(np.float32) / np.float32(255) if pictures.dtype == np.uint8 else pictures
+        return crops[0] if isinstance(units, int | np.integer) else crops
 
     def picture(
         self,
@@ -168,7 +168,7 @@ class TopExamples(LayerExamples):
         buffer = io.BytesIO()
         try:
             Image.fromarray(self.picture(range(min(len(self), _NOTEBOOK)), tile=96)).save(buffer, "PNG")
-        except ImageError:  # the photographs are no longer there
+        except ImageError:  # the files are missing
             return None
         return buffer.getvalue()
 
@@ -183,35 +183,39 @@ class TopExamples(LayerExamples):
     ) -> np.ndarray:
         """Return the crops of units (n, k, h, w, C): uint8 from files, float32 from an array. Each file is read once.
 
-        To be looked at: `mark` frames the strongest position where the image is whole; `most` pixels of height, uint8.
+        Args:
+            units: one or several units; all by default.
+            extent: see `crops`.
+            mark: frame the strongest position if the crop is the whole image.
+            most: height in pixels at most; the crops are then uint8.
         """
         chosen = self._units(units)
         windows = np.stack([self.windows(unit, extent=extent) for unit in chosen])
-        top, left, bottom, right = (int(side) for side in windows[0, 0])  # all windows are of one size
+        top, left, bottom, right = (int(side) for side in windows[0, 0])  # all windows have one size
         size = (bottom - top, right - left)
         scale = 1.0 if most is None else min(1.0, most / size[0])
         final = (round(size[0] * scale), max(1, round(size[1] * scale)))
-        wanted = self.indices[chosen]
-        found: np.ndarray | None = None
-        for index in (i for i in np.unique(wanted) if i >= 0):
+        indices = self.indices[chosen]
+        crops: np.ndarray | None = None
+        for index in (i for i in np.unique(indices) if i >= 0):
             image = self._image(int(index))
             image = image if most is None else to_uint8(image)
             paper = _PAPER if image.dtype == np.uint8 else _PAPER / 255
-            if found is None:
-                found = np.full((*wanted.shape, *final, image.shape[-1]), paper, image.dtype)
-            for row, column in zip(*np.nonzero(wanted == index), strict=True):
+            if crops is None:
+                crops = np.full((*indices.shape, *final, image.shape[-1]), paper, image.dtype)
+            for row, column in zip(*np.nonzero(indices == index), strict=True):
                 crop = np.full((*size, image.shape[-1]), paper, image.dtype)
                 _paste(crop, image, windows[row, column, :2])
                 crop = crop if size == final else plot.resized(crop, final)
                 if mark and self.shape and size == self.image_size:
                     crop = _framed(crop, self._cell(self.positions[chosen[row], column]))
-                found[row, column] = crop
-        return np.full((*wanted.shape, *final, 3), _PAPER, np.uint8) if found is None else found
+                crops[row, column] = crop
+        return np.full((*indices.shape, *final, 3), _PAPER, np.uint8) if crops is None else crops
 
     def _cell(self, position: np.ndarray) -> list[float]:
-        """Return the top, left, bottom and right of a position's cell, as shares of the image: one step around its field.
+        """Return top, left, bottom and right of a position's cell as shares of the image: one stride, centered on its field.
 
-        With padding the middle of the first field is at the image's edge, and not in the middle of a first tile.
+        With padding, the center of the first field is at the edge of the image, not in the middle of a first cell.
         """
         sides = np.zeros((2, 2))
         for axis, (at, cells, whole) in enumerate(zip(position, self.shape, self.image_size, strict=True)):
@@ -223,12 +227,12 @@ class TopExamples(LayerExamples):
         return sides.ravel().tolist()
 
     def _image(self, index: int) -> np.ndarray:
-        """Return an image as the network saw it (H, W, C)."""
+        """Return an image at the network's input size (H, W, C)."""
         if self.files:
             return to_uint8(load(self.files[index], self.image_size))
         if self.images is None:
             raise ImageError(
-                "These examples came from an array, which is not saved: dataclasses.replace(examples, images=array) gives it."
+                "These examples came from an array, which is not saved; set it: dataclasses.replace(examples, images=array)."
             )
         return np.asarray(self.images[index], np.float32)
 
@@ -271,7 +275,7 @@ def save_examples(layers: Mapping[str, TopExamples], folder: StrPath, *, overwri
 
 
 def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
-    """Copy the part of an image that begins at a corner, which may lie outside."""
+    """Copy the part of an image that begins at a corner, which may lie outside the image."""
     top, left = (int(at) for at in corner)
     bottom, right = top + canvas.shape[0], left + canvas.shape[1]
     rows, columns = slice(max(top, 0), min(bottom, image.shape[0])), slice(max(left, 0), min(right, image.shape[1]))
@@ -280,12 +284,12 @@ def _paste(canvas: np.ndarray, image: np.ndarray, corner: np.ndarray) -> None:
 
 
 def _framed(crop: np.ndarray, sides: Sequence[float]) -> np.ndarray:
-    """Return an image, as uint8, with a frame: its top, left, bottom and right as shares of the height and the width."""
+    """Return an image with a frame, uint8; its top, left, bottom and right are shares of the height and the width."""
     height, width = crop.shape[:2]
     top, left, bottom, right = (round(at * side) for at, side in zip(sides, (height, width) * 2, strict=True))
     line = max(1, round(min(height, width) / 70))
     masks = np.zeros((2, height, width), bool)
     masks[0, max(0, top - 1) : bottom + 1, max(0, left - 1) : right + 1] = True
     masks[1, max(0, top) : bottom, max(0, left) : right] = True
-    dark = plot.outline(crop[None], masks[:1], width=line + 2, color=(0, 0, 0))  # so that it is seen on any photograph
+    dark = plot.outline(crop[None], masks[:1], width=line + 2, color=(0, 0, 0))  # visible on any photo
     return plot.outline(dark, masks[1:], width=line)[0][..., : crop.shape[-1]]

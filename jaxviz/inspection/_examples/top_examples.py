@@ -1,4 +1,4 @@
-"""For every unit of some layers the images of a folder that move it most, in one pass over the folder."""
+"""Top-activating images of every unit of some layers, in one pass over the images."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from jaxviz.inspection._examples.files import ARRAYS, KIND, RECORD, LayerExample
 from jaxviz.inspection._examples.progress import ReadingProgress
 from jaxviz.inspection._examples.result import TopExamples, from_saved
 from jaxviz.inspection._image_source import CHUNK, ImageInput, image_source, reading_chunk
-from jaxviz.models import Layer, Model, activations
+from jaxviz.models import Layer, Model
+from jaxviz.models._taps import activations
 
-PAUSE = 5.0  # seconds at least from one writing of the state to the next
+PAUSE = 5.0  # seconds at least between writes of the state
 
 
 def top_examples(
@@ -44,37 +45,36 @@ def top_examples(
     overwrite: bool = False,
     **run: Unpack[RunOptions],
 ) -> dict[str, TopExamples]:
-    """Return, for every unit of some layers, the k images that move it most, their positions, and a histogram of all scores.
+    """Return the k top-activating images of every unit of some layers, with positions and a histogram of all scores.
 
-    One pass over the images serves all units of all layers. The running list of each unit stays on the device; memory does
-    not grow with the number of images. Each image counts once for a unit, with the place where it moves it most; of equal
-    scores the earlier image comes first.
+    One pass serves all layers. Memory does not grow with the number of images. An image counts once per unit, with the
+    position of its maximum; ties go to the earlier image.
 
     Args:
         model: the network.
-        images: a folder with all that is in it, a file, several of both; or an array (N, H, W, C) in [0, 1], which may be
-            a memory map. Files that are no images, or damaged, are skipped and told in `TopExamples.skipped`.
-        layers: one name or more: any layer of shape (h, w, C) or (C,).
-        k: images of each unit.
-        size: (H, W) to which files are scaled and cut, or an int for a square; the network's own unless given.
-        score: of an image: `"max"` or `"mean"` over the unit's map.
-        out: a folder where the run is kept, every few seconds: after any end the same call goes on, also with more files
-            after those that it has seen.
-        overwrite: start anew, whatever run the folder holds.
-        **run: see `RunOptions`.
+        images: folders with everything in them, files, or an array, float32 (N, H, W, C) in [0, 1], which may be a memory
+            map. Files that are no images are listed in `TopExamples.skipped`.
+        layers: one or more layers of shape (h, w, C) or (C,).
+        k: number of images per unit.
+        size: (H, W) or one int to which files are scaled and cropped; the network's input size by default.
+        score: of an image, `"max"` or `"mean"` over the unit's map.
+        out: a folder in which the state is saved every few seconds. An interrupted or killed run continues there, also with
+            more files after those it has read.
+        overwrite: replace any run in `out`.
+        **run: see `RunOptions`; `chunk` is the number of images read and computed at a time.
 
     Returns:
-        By layer its `TopExamples`; with fewer than k images as many columns as images.
+        `TopExamples` by layer, with at most as many columns as images.
 
     Raises:
-        ArgumentError: wrong images, layers, k, size or score.
-        LayerError: a layer that the network does not have.
-        ImageError: there are no files, or none of them is an image that can be read.
-        SaveError: `out` cannot be written, or holds a run with other settings or other files.
+        ArgumentError: unsuitable images, layers, k, size or score.
+        LayerError: an unknown layer.
+        ImageError: no files, or none that can be read.
+        SaveError: `out` cannot be written, or holds another run or a run over other files.
 
-    >>> found = top_examples(load(), "photos", ["layer3", "layer4"], size=128)
-    >>> found["layer4"].scores.shape, found["layer4"].crops(7).shape
-    ((512, 9), (9, 128, 128, 3))
+    >>> top = top_examples(model, photos, ["layer3", "layer4"], k=2)
+    >>> top["layer4"].scores.shape, top["layer4"].crops(7).ndim
+    ((512, 2), 4)
     """
     if k != int(k) or k < 1:
         raise ArgumentError(f"k must be a whole number of at least 1; got {k!r}.")
@@ -85,20 +85,20 @@ def top_examples(
     image_size = reading.source.size
     table = model.layers(image_size)
     names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-    found = {name: _checked(name, table[name]) for name in names}
-    if not found:
+    rows = {name: _checked(name, table[name]) for name in names}
+    if not rows:
         raise ArgumentError("Expected the name of at least one layer; got none.")
     progress = run.get("progress")
     options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
-    program = _Strongest(model.bare(), tuple(found), tuple(layer.channels for layer in found.values()), int(k), score == "mean")
-    settings = _settings(model, found, int(k), score, reading, run) if out is not None else {}
+    program = _Strongest(model.bare(), tuple(rows), tuple(layer.channels for layer in rows.values()), int(k), score == "mean")
+    settings = _settings(model, rows, int(k), score, reading, run) if out is not None else {}
     with _Kept(out, settings, overwrite) as kept:
         fold = engine.Fold(program, kept.resume(reading, int(k)), **options)
         clock = Clock(reading.total, 1, 1, progress)
 
         def snapshot(is_finished: bool = False) -> SavedExamples:
             state = fold.state()
-            layers = _by_layer(state, found, score, image_size)
+            layers = _by_layer(state, rows, score, image_size)
             count = int(state.seen)
             return SavedExamples(layers, kept.identity, reading.files(count), count, is_finished)
 
@@ -126,7 +126,7 @@ def top_examples(
 
 
 class _Kept:
-    """The folder of a run, or nowhere: what it holds, and when it is written again."""
+    """The folder of a run, if any: its state, and when to write it again."""
 
     def __init__(self, out: StrPath | None, settings: Mapping[str, Any], overwrite: bool) -> None:
         self._run = None if out is None else RunFolder(out, KIND, settings, [ARRAYS, RECORD], overwrite=overwrite)
@@ -146,10 +146,10 @@ class _Kept:
         return None if self._run is None else self._run.identity
 
     def resume(self, reading: ReadingProgress, k: int) -> _State | None:
-        """Return the state of the run that the folder holds, and continue the reading from there.
+        """Return the state of the run in the folder, and continue the reading from there.
 
         Raises:
-            SaveError: the run saw other files, or there is work left and the folder cannot be written.
+            SaveError: a run over other files, or work left in a folder that cannot be written.
         """
         state = None
         if self._run is not None and (saved := read(self._run.path)) is not None:
@@ -165,7 +165,7 @@ class _Kept:
         return self._run is not None and time.monotonic() - self._last >= PAUSE
 
     def write(self, saved: Callable[[], SavedExamples]) -> None:
-        """Write what there is by now, if there is anything."""
+        """Write the state, if any image was read."""
         if self._run is not None and self._run.is_writable and (state := saved()).image_count:
             write(self._run.path, state)
             self._last = time.monotonic()
@@ -220,7 +220,7 @@ def _by_layer(
 
 
 def _joined(layers: Sequence[LayerExamples], seen: int) -> _State:
-    """Return the state that `_by_layer` was given."""
+    """Return the state from the examples of all layers: the inverse of `_by_layer`."""
     width = [layer.shape[1] if layer.shape else 1 for layer in layers]
     places = [layer.positions @ np.array([w, 1], np.int32) for layer, w in zip(layers, width, strict=True)]
     whole = {name: np.concatenate([getattr(layer, name) for layer in layers]) for name in ("scores", "indices", "counts")}
@@ -232,7 +232,7 @@ def _joined(layers: Sequence[LayerExamples], seen: int) -> _State:
 @pytree
 @dataclass(frozen=True)
 class _State:
-    """What is known of U units: their strongest images so far, and the histogram of all scores."""
+    """The strongest images of U units so far, and the histogram of all scores."""
 
     scores: Any  # float32 (U, k)
     indices: Any  # int32 (U, k)
@@ -244,7 +244,7 @@ class _State:
 @pytree
 @dataclass(frozen=True)
 class _Strongest:
-    """The program: the k strongest images of every unit of some layers, one layer's units after the other's."""
+    """Program (`Folding`): the k strongest images of all units of some layers, units layer by layer."""
 
     model: Model
     layers: tuple[str, ...] = field(metadata=dict(static=True))
@@ -258,13 +258,13 @@ class _Strongest:
         return _State(jnp.full(shape, -jnp.inf), places - 1, places, _histogram.empty(shape[0]), jnp.int32(0))
 
     def step(self, state: _State, items: Array, numbers: Array) -> _State:
-        found = activations(self.model, items, self.layers)
-        looks = [_strongest(found[name], self.mean) for name in self.layers]
-        scores, places = (jnp.concatenate(parts, 1) for parts in zip(*looks, strict=True))  # (n, U)
+        values = activations(self.model, items, self.layers)
+        maxima = [_strongest(values[name], self.mean) for name in self.layers]
+        scores, places = (jnp.concatenate(parts, 1) for parts in zip(*maxima, strict=True))  # (n, U)
         scores = jnp.where(scores == 0, 0, scores)  # -0 would rank below 0
-        given = (numbers >= 0)[:, None]
-        # What is before in a row was earlier in the folder, and of equal numbers top_k takes the first.
-        ranked = jnp.where(given & jnp.isfinite(scores), scores, -jnp.inf).T
+        is_image = (numbers >= 0)[:, None]
+        # top_k breaks ties by order, and earlier images come first in each row.
+        ranked = jnp.where(is_image & jnp.isfinite(scores), scores, -jnp.inf).T
         indices = jnp.broadcast_to(numbers[None], ranked.shape)
         top, which = jax.lax.top_k(jnp.concatenate([state.scores, ranked], 1), self.k)
         indices, places = (
@@ -272,8 +272,8 @@ class _Strongest:
             for pair in ((state.indices, indices), (state.places, places.T))
         )
         counts, low, high = state.histogram
-        histogram = _histogram.count(counts, low, high, jnp.where(given, scores, jnp.nan))
-        return _State(top, indices, places, histogram, state.seen + given.sum().astype(jnp.int32))
+        histogram = _histogram.count(counts, low, high, jnp.where(is_image, scores, jnp.nan))
+        return _State(top, indices, places, histogram, state.seen + is_image.sum().astype(jnp.int32))
 
     def merge(self, state: _State, other: _State) -> _State:
         pairs = ((state.scores, other.scores), (state.indices, other.indices), (state.places, other.places))
@@ -285,9 +285,9 @@ class _Strongest:
 
 
 def _strongest(maps: Array, mean: bool) -> tuple[Array, Array]:
-    """Return each map's score and the first place of its maximum, (n, C) both, of (n, h, w, C) or (n, C)."""
+    """Return the score and the first place of the maximum, both (n, C), of maps (n, h, w, C) or values (n, C)."""
     flat = maps.reshape(len(maps), -1, maps.shape[-1])
     best = flat.max(1)
     places = jnp.arange(flat.shape[1], dtype=jnp.int32)[None, :, None]
     place = jnp.where(flat == best[:, None], places, flat.shape[1]).min(1)
-    return (flat.mean(1) if mean else best), jnp.minimum(place, flat.shape[1] - 1)  # beyond the end where all are NaN
+    return (flat.mean(1) if mean else best), jnp.minimum(place, flat.shape[1] - 1)  # out of range if all values are NaN

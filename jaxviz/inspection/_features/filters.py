@@ -1,4 +1,4 @@
-"""What layers have learned as it stands in their weights: first-layer filters in colour, any kernel as tiles."""
+"""Weights of layers as pictures: first-layer filters in color, any kernel as tiles."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from jaxviz.models._zoo.layers import to_torch_layout
 from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
 Scale: TypeAlias = Literal["shared", "each"]
-_TILE = 64  # pixels that the side of a filter gets, about: whole pixels a weight
+_TILE = 64  # side of a filter in pixels, about: every weight gets whole pixels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Filters:
-    """The filters of a layer that sees the image itself.
+    """Filters of a layer whose input is the image.
 
     Attributes:
-        layer: the path of its module.
-        weights: float32 (K, h, w, C), C = 3 of colours or 1 of grey: what the filters multiply a normalised image with.
-        units: int32 (K,), the numbers of the filters in their layer.
-        model: the network's name.
+        layer: path of the module.
+        weights: float32 (K, h, w, C), C = 3 for color or 1 for gray, applied to a normalized image.
+        units: int32 (K,), filter numbers in the layer.
+        model: name of the network.
     """
 
     layer: str
@@ -37,11 +37,11 @@ class Filters:
     model: str = ""
 
     def tiles(self, scale: Scale = "shared") -> np.ndarray:
-        """Return the filters as images, float32 (K, h, w, C) in [0, 1], with 0 at mid grey, 0.5.
+        """Return the filters as images, float32 (K, h, w, C) in [0, 1]; weight 0 is mid-gray, 0.5.
 
         Args:
-            scale: "shared": the largest absolute weight of all filters becomes 0 or 1, so that weak filters look weak; "each":
-                of each filter by itself.
+            scale: "shared" scales by the largest absolute weight of all filters, so that weak filters look weak; "each" scales
+                every filter by its own.
         """
         if scale not in ("shared", "each"):
             raise ArgumentError(f"A scale is 'shared' or 'each'; got {scale!r}.")
@@ -57,13 +57,13 @@ class Filters:
         captions: bool = True,
         dark: bool = False,
     ) -> np.ndarray:
-        """Return all filters on one page, uint8 (height, width, 3), every weight a square of whole pixels.
+        """Draw all filters on one page, uint8 (height, width, 3), every weight as a square of whole pixels.
 
         Args:
             scale: see `tiles`.
-            tile: pixels of a filter's side, at most, but for one pixel a weight.
-            columns: filters a row; chosen for a well-shaped page where not given.
-            captions: whether their numbers stand below them.
+            tile: side of a filter in pixels at most; at least one pixel per weight.
+            columns: filters per row; chosen for a well-shaped page by default.
+            captions: whether to show filter numbers.
             dark: white on black.
         """
         shown = enlarged(self.tiles(scale), tile)
@@ -79,14 +79,14 @@ class Filters:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights between channels: one small map for each pair of an output and an input.
+    """Weights between channels: one small map per pair of output and input.
 
     Attributes:
-        layer: the path of the module.
-        weights: float32 (out, in, kh, kw), as torch lays them out; (out, in, 1, 1) of linear layers. Of grouped convolutions
-            the inputs are those of the output's group.
-        outputs, inputs: int32 (out,) and (in,), their numbers in the layer.
-        model: the network's name.
+        layer: path of the module.
+        weights: float32 (out, in, kh, kw), PyTorch's layout; (out, in, 1, 1) for linear layers. For grouped convolutions,
+            inputs are counted within the group of the output.
+        outputs, inputs: int32 (out,) and (in,), channel numbers.
+        model: name of the network.
     """
 
     layer: str
@@ -98,13 +98,13 @@ class Weights:
     def picture(
         self, *, rows: int = 16, columns: int = 16, scale: Scale = "each", tile: int = 40, dark: bool = False
     ) -> np.ndarray:
-        """Return outputs x inputs as tiles, negative weights blue, 0 nearly white, positive red; uint8 (height, width, 3).
+        """Draw outputs x inputs as tiles, uint8 (height, width, 3); negative weights are blue, positive red.
 
         Args:
-            rows: outputs at most, those with the largest norm, in their order.
-            columns: inputs at most, those with the largest norm over these outputs.
-            scale: "each": the largest absolute weight of an output is the full colour of its row; "shared": of all.
-            tile: pixels of a tile's side.
+            rows: number of outputs at most; those with the largest norm.
+            columns: number of inputs at most; those with the largest norm over these outputs.
+            scale: "each" scales the colors of a row by its largest absolute weight, "shared" all rows alike.
+            tile: side of a tile in pixels.
             dark: white on black.
         """
         if scale not in ("shared", "each") or rows < 1 or columns < 1 or tile < 1:
@@ -114,16 +114,16 @@ class Weights:
             )
         down = strongest(self.weights, rows, 0)
         across = strongest(self.weights[down], columns, 1)
-        seen = self.weights[down][:, across]
-        maps = plot.draw_maps(seen, "signed", percentile=100, shared=[1] if scale == "each" else [0, 1])
+        shown_weights = self.weights[down][:, across]
+        maps = plot.draw_maps(shown_weights, "signed", percentile=100, shared=[1] if scale == "each" else [0, 1])
         shown = enlarged(maps.reshape(-1, *maps.shape[2:]), tile)
         seam = max(1, shown.shape[1] // 20)  # more than between a kernel's own weights
         shown = np.pad(shown, [(0, 0), (seam, seam), (seam, seam), (0, 0)], constant_values=255 * (not dark))
         shown = shown.reshape(*maps.shape[:2], *shown.shape[1:])
-        most = np.abs(seen).max()
+        most = np.abs(shown_weights).max()
         ends = ("-max", "0", "max") if scale == "each" else (f"{-most:.2g}", "0", f"{most:.2g}")
         total, kernel = self.weights.shape[:2], " x ".join(map(str, self.weights.shape[2:]))
-        part = "" if seen.shape[:2] == total else f", of {total[0]} x {total[1]}"
+        part = "" if shown_weights.shape[:2] == total else f", of {total[0]} x {total[1]}"
         return plot.table(
             shown,
             columns=[str(i) for i in self.inputs[across]],
@@ -136,16 +136,16 @@ class Weights:
 
 
 def filters(model: Model, layer: str | None = None, units: Sequence[int] | None = None) -> Filters:
-    """Return the filters of the first layer, or of another one that takes 1 or 3 channels, as pictures in their own right.
+    """Return the filters of the first layer, or of another layer with 1 or 3 input channels.
 
     Args:
         model: a network made of modules.
-        layer: a module or node; the first convolution that takes the image's channels unless given.
-        units: numbers of filters; all unless given.
+        layer: a module or node; the first convolution on the image's channels by default.
+        units: filter numbers; all by default.
 
     Raises:
-        LayerError: a layer that is not there or has no weights of its own.
-        ArgumentError: a layer whose inputs are no colours.
+        LayerError: an unknown layer, or one without weights of its own.
+        ArgumentError: a layer with another number of input channels.
         UnitError: a filter that the layer does not have.
         UnsupportedError: the network is a pure function.
 
@@ -155,7 +155,7 @@ def filters(model: Model, layer: str | None = None, units: Sequence[int] | None 
     path, kernel = _first(model) if layer is None else _find(model, layer)
     if kernel.ndim != 4 or kernel.shape[1] not in (1, 3):
         raise ArgumentError(
-            f"Filters have 1 or 3 input channels to be shown as colours; {path!r} has weights {kernel.shape} (out, in, ...). "
+            f"Filters have 1 or 3 input channels to show as colors; {path!r} has weights {kernel.shape} (out, in, ...). "
             "See `weights` for tiles of each input channel."
         )
     chosen = _chosen(units, kernel.shape[0], path, "filter")
@@ -163,15 +163,15 @@ def filters(model: Model, layer: str | None = None, units: Sequence[int] | None 
 
 
 def weights(model: Model, layer: str, outputs: Sequence[int] | None = None, inputs: Sequence[int] | None = None) -> Weights:
-    """Return the weights of any convolution or linear layer, for chosen outputs and inputs.
+    """Return the weights of a convolution or linear layer for some outputs and inputs.
 
     Args:
         model: a network made of modules.
-        layer: a module, such as "layer3.0.conv1", or a node that one computes.
-        outputs, inputs: their numbers; all unless given.
+        layer: a module, such as "layer3.0.conv1", or the node of one.
+        outputs, inputs: channel numbers; all by default.
 
     Raises:
-        LayerError: a layer that is not there or has no weights of its own.
+        LayerError: an unknown layer, or one without weights of its own.
         UnitError: an output or input that the layer does not have.
         UnsupportedError: the network is a pure function.
 
@@ -185,28 +185,28 @@ def weights(model: Model, layer: str, outputs: Sequence[int] | None = None, inpu
 
 
 def enlarged(images: np.ndarray, side: int) -> np.ndarray:
-    """Return images (N, h, w, C) with every pixel a square of whole pixels, the height at most `side`, if it can be."""
+    """Return images (N, h, w, C) enlarged by a whole factor, to at most `side` pixels if they are not larger already."""
     factor = max(1, side // max(images.shape[1:3]))
     return images.repeat(factor, 1).repeat(factor, 2)
 
 
 def strongest(values: np.ndarray, count: int, axis: int) -> np.ndarray:
-    """Return the indices along an axis with the largest norm, at most `count`, in rising order."""
+    """Return the `count` indices along an axis with the largest norm, ascending."""
     norms = np.sqrt((values.astype(np.float64) ** 2).sum(tuple(a for a in range(values.ndim) if a != axis)))
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def _kernels(model: Model) -> dict[str, np.ndarray]:
-    """Return every kernel by the path of its module, float32 (out, in, kh, kw) or (out, in)."""
+    """Return all kernels by module path, float32 (out, in, kh, kw) or (out, in)."""
     if isinstance(model.graphdef, Function):
         raise UnsupportedError("A pure function has no layers with weights; only networks made of modules have.")
-    found = {}
+    kernels: dict[str, np.ndarray] = {}
     for path, variable in nnx.to_flat_state(model.state):
         *module, leaf = map(str, path)
         value = np.asarray(plain_kernel(variable.get_value()), np.float32) if leaf == "kernel" else np.zeros(())
         if value.ndim in (2, 4):
-            found[".".join(module)] = to_torch_layout("kernel", value)
-    return found
+            kernels[".".join(module)] = to_torch_layout("kernel", value)
+    return kernels
 
 
 def _first(model: Model) -> tuple[str, np.ndarray]:
@@ -219,7 +219,7 @@ def _first(model: Model) -> tuple[str, np.ndarray]:
 
 
 def _find(model: Model, layer: str) -> tuple[str, np.ndarray]:
-    """Return a module's path and its kernel, given the path or a node that the module computes."""
+    """Return a module's path and kernel, given the path or a node of the module."""
     kernels = _kernels(model)
     if layer in kernels:
         return layer, kernels[layer]
@@ -239,8 +239,8 @@ def _known(kernels: Sequence[str] | dict[str, np.ndarray]) -> str:
     return f" With weights are: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}."
 
 
-def _chosen(given: Sequence[int] | None, count: int, layer: str, what: str) -> np.ndarray:
-    chosen = np.arange(count) if given is None else np.asarray(given).reshape(-1)
+def _chosen(numbers: Sequence[int] | None, count: int, layer: str, what: str) -> np.ndarray:
+    chosen = np.arange(count) if numbers is None else np.asarray(numbers).reshape(-1)
     if not chosen.size or chosen.dtype.kind not in "iu" or chosen.min() < 0 or chosen.max() >= count:
-        raise UnitError(f"Expected {what}s of {layer!r} from 0 to {count - 1}; got {given!r}.")
+        raise UnitError(f"Expected {what}s of {layer!r} from 0 to {count - 1}; got {numbers!r}.")
     return chosen.astype(np.int32)

@@ -1,4 +1,4 @@
-"""Occlusion as Zeiler and Fergus drew it (2014): what the network says, and how sure it is, when a place is covered."""
+"""Occlusion maps of score and predicted class (Zeiler and Fergus, 2014)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from jaxviz.image import to_uint8
 from jaxviz.models import Model
 from jaxviz.plot._canvas import tiles
 
-HEAT, SAME, OTHER = 0.75, 0.3, 0.75  # opacity over a grey photo: of the score, of the class that it is anyway, of another
+HEAT, SAME, OTHER = 0.75, 0.3, 0.75  # opacity over a gray photo: of the score, the unchanged class, another class
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OcclusionMap:
-    """The score and the predicted class for each window that covers a place of N images.
+    """Score and predicted class for each position of an occluding window in N images.
 
     Attributes:
         images: float32 (N, H, W, C) in [0, 1].
-        scores: float32 (N, rows, columns), the target's score with the window there.
-        classes: int32 (N, rows, columns), the top class with the window there.
-        whole: int32 (N,), the top class with nothing covered.
-        window, stride: pixels of height and width.
-        attribution: the `jaxviz.attribution.occlusion` that it is made of, with what each pixel takes away.
-        class_names: of the network, or empty.
+        scores: float32 (N, rows, columns), score of the target.
+        classes: int32 (N, rows, columns), top class.
+        whole: int32 (N,), top class of the whole image.
+        window, stride: height and width in pixels.
+        attribution: the underlying `jaxviz.attribution.occlusion`.
+        class_names: class names of the network; may be empty.
     """
 
     images: np.ndarray
@@ -46,64 +46,64 @@ class OcclusionMap:
         return len(self.images)
 
     def name(self, label: int) -> str:
-        """Return a class's name, or its number where there are none."""
+        """Return the name of a class, or its number if classes have no names."""
         return self.class_names[label] if self.class_names else str(label)
 
     def changed(self) -> np.ndarray:
-        """Return the share of windows with which the network says another class, float64 (N,)."""
+        """Return the share of windows that change the predicted class, float64 (N,)."""
         return (self.classes != self.whole[:, None, None]).mean((1, 2))
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """Return values (..., rows, columns) of windows at the images' size: of the window with the nearest centre."""
-        index = []
+        """Enlarge values (..., rows, columns) of windows to the image: a pixel takes the window with the nearest center."""
+        index: list[np.ndarray] = []
         for axis, length in enumerate(self.images.shape[1:3]):
             begin = np.arange(values.shape[-2 + axis]) * self.stride[axis]
-            centre = (begin + np.minimum(begin + self.window[axis], length) - 1) / 2  # the last one is cut at the border
-            index.append(np.abs(np.arange(length)[:, None] - centre).argmin(1))
+            center = (begin + np.minimum(begin + self.window[axis], length) - 1) / 2  # the last window is clipped at the border
+            index.append(np.abs(np.arange(length)[:, None] - center).argmin(1))
         return values[..., index[0][:, None], index[1][None]]
 
     def picture(self, *, tile: int = 224, title: str | None = None, dark: bool = False) -> np.ndarray:
-        """Return a table, uint8 (height, width, 3): each image, its score and its predicted class by what is covered.
+        """Draw a table, uint8 (height, width, 3): each image, its score and its predicted class by position of the window.
 
-        Dark places of the score are those that it needs. Below are the colours of the classes.
+        The score is dark where the window removes evidence. A legend of the classes is below.
 
         Args:
-            tile: pixels of a picture's height.
-            title: a line above all; the window unless given.
+            tile: height of a picture in pixels.
+            title: a line above the table; the window by default.
             dark: white on black.
         """
         photo = to_uint8(self.images).astype(np.float64)
         photo = np.broadcast_to(photo, (*photo.shape[:3], 3))
-        grey = (photo @ np.array([0.299, 0.587, 0.114]))[..., None]
+        gray = (photo @ np.array([0.299, 0.587, 0.114]))[..., None]
         low, high = (float(f(self.scores[np.isfinite(self.scores)], initial=0)) for f in (np.min, np.max))
         high = max(1.0, high) if self._is_probability else high
         heat = plot.colorize(self.spread(self.scores), "viridis", (low, high))
-        said = np.union1d(self.classes, self.whole)
-        tints = plot.class_colors(said, len(self.class_names) or int(said.max()) + 1)
+        labels = np.union1d(self.classes, self.whole)
+        tints = plot.class_colors(labels, len(self.class_names) or int(labels.max()) + 1)
         classes = self.spread(self.classes)
         opacity = np.where(classes == self.whole[:, None, None], SAME, OTHER)[..., None]
-        fields = grey + opacity * (tints[np.searchsorted(said, classes)] - grey)
-        shown = [to_uint8(one.astype(np.float32) / 255) for one in (photo, grey + HEAT * (heat - grey), fields)]
-        rows = [[tiles(one[i][None], tile)[0] for one in shown] for i in range(len(self))]
-        captions = []
+        fields = gray + opacity * (tints[np.searchsorted(labels, classes)] - gray)
+        pictures = [to_uint8(values.astype(np.float32) / 255) for values in (photo, gray + HEAT * (heat - gray), fields)]
+        rows = [[tiles(picture[i][None], tile)[0] for picture in pictures] for i in range(len(self))]
+        captions: list[list[str]] = []
         for i, changed in enumerate(self.changed()):
             score, target = float(self.attribution.scores[i]), str(self.attribution.targets[i])
             target = target.removeprefix("probability ") if self._is_probability else target
             least = f"{np.nanmin(self.scores[i]):.2f}"
-            says = self.name(int(self.whole[i]))
-            captions.append([says, f"{target} {score:.2f}, down to {least}", f"another than {says}: {changed:.0%}"])
-        words = f"Covered by a window of {self.window[0]} x {self.window[1]}, every {self.stride[0]} pixels"
+            label = self.name(int(self.whole[i]))
+            captions.append([label, f"{target} {score:.2f}, down to {least}", f"not {label}: {changed:.0%}"])
+        summary = f"Covered by a window of {self.window[0]} x {self.window[1]}, every {self.stride[0]} pixels"
         page = plot.table(
             rows,
             columns=["image", "score when covered", "class when covered"],
             captions=captions,
             bars=[plot.Bar("score", "viridis", (f"{low:.2g}", f"{high:.2g}"))],
-            title=words if title is None else title,
+            title=summary if title is None else title,
             tile=tile,
             dark=dark,
         )
         margin = max(16, tile // 6)
-        key = plot.legend([self.name(int(c)) for c in said], tints, width=page.shape[1] - 2 * margin, dark=dark)
+        key = plot.legend([self.name(int(c)) for c in labels], tints, width=page.shape[1] - 2 * margin, dark=dark)
         paper = page[0, 0]
         key = np.concatenate([np.broadcast_to(paper, (len(key), margin, 3)), key], 1)
         foot = np.broadcast_to(paper, (margin // 2, 1, 3))
@@ -124,19 +124,19 @@ def occlusion_map(
     baseline: Any = "mean",
     **run: Unpack[RunOptions],
 ) -> OcclusionMap:
-    """Cover one place of images after the other, and tell what the network then says.
+    """Cover each place of images in turn, and return the score and the predicted class.
 
     Args:
-        model: a network of classes.
+        model: a classifier.
         images: float32 (N, H, W, C) in [0, 1].
-        target: whose score; one of each image. The probability of its top class unless given; see `jaxviz.attribute`.
-        window: pixels of a side, or (height, width); a quarter of each side unless given.
-        stride: pixels from window to window; a quarter of the window unless given.
-        baseline: what covers; the network's mean colour unless given.
-        **run: see `jaxviz.engine.RunOptions`.
+        target: one target per image, see `jaxviz.attribute`; the probability of the top class by default.
+        window: side in pixels, or (height, width); a quarter of each side by default.
+        stride: pixels between windows; a quarter of the window by default.
+        baseline: content of the window; the network's mean color by default.
+        **run: see `RunOptions`.
 
     Raises:
-        ArgumentError: images, target, window or baseline that do not fit; several targets, or one that knows no classes.
+        ArgumentError: unsuitable images, target, window or baseline; several targets, or a target without classes.
 
     >>> occlusion_map(model, images, window=32, stride=16).classes.shape
     (2, 7, 7)
@@ -147,20 +147,20 @@ def occlusion_map(
     if stride is None:
         sides = (window, window) if isinstance(window, int) else window
         stride = (max(1, int(sides[0]) // 4), max(1, int(sides[1]) // 4))
-    wanted = probability() if target is None else target
-    made = occlusion(model, images, wanted, window=window, stride=stride, baseline=baseline, **run)
-    if made.scores.ndim != 1 or "window_classes" not in made.extra:
+    target = probability() if target is None else target
+    attribution = occlusion(model, images, target, window=window, stride=stride, baseline=baseline, **run)
+    if attribution.scores.ndim != 1 or "window_classes" not in attribution.extra:
         raise ArgumentError(
             "Expected one target for each image, a class or a function of the logits, and windows over all channels."
         )
     return OcclusionMap(
         images=np.asarray(images),
-        scores=made.extra["window_scores"],
-        classes=made.extra["window_classes"],
+        scores=attribution.extra["window_scores"],
+        classes=attribution.extra["window_classes"],
         whole=np.asarray(model(images)).argmax(1).astype(np.int32),
-        window=_pair(made.settings["window"]),
-        stride=_pair(made.settings["stride"]),
-        attribution=made,
+        window=_pair(attribution.settings["window"]),
+        stride=_pair(attribution.settings["stride"]),
+        attribution=attribution,
         class_names=model.class_names,
     )
 

@@ -23,7 +23,7 @@
   let kept = NONE, over = NONE;
   let tiles = [];                 // what was drawn as pictures: [point, left, top, side], in order
   let moved = new Map();          // where those are that stand on a place of the grid
-  let colours = {};
+  let colors = {};
   let waiting = 0;
 
   // Pictures ----------------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@
   const across = i => data.x[i] * view.scale + view.x;
   const down = i => data.y[i] * view.scale + view.y;
   const spot = i => moved.get(i) ?? [across(i), down(i)];
-  const colour = i => (data.class[i] < 0 ? colours.faint : data.classes[data.class[i]].colour);
+  const color = i => (data.class[i] < 0 ? colors.faint : data.classes[data.class[i]].color);
   const visible = i => data.class[i] < 0 || shown[data.class[i]];
   const active = i => visible(i) && (!matches || matches.has(i));
   function side() {
@@ -82,7 +82,7 @@
     const begun = performance.now();
     const mode = element("mode").value, tile = side(), near = kept >= 0 ? data.near[kept] : [];
     draw2d.setTransform(ratio, 0, 0, ratio, 0, 0);
-    draw2d.fillStyle = colours.paper;
+    draw2d.fillStyle = colors.paper;
     draw2d.fillRect(0, 0, width, height);
     draw2d.imageSmoothingQuality = "medium";
 
@@ -118,18 +118,18 @@
       dots.get(kind).push(x, y);
     }
     const radius = Math.min(6, (mode === "dots" ? 2.5 : 2) * Math.pow(view.scale / fitted, 0.25));
-    drawDots(faded, colours.line, radius);
-    for (const [kind, places] of dots) drawDots(places, kind < 0 ? colours.faint : data.classes[kind].colour, radius);
+    drawDots(faded, colors.line, radius);
+    for (const [kind, places] of dots) drawDots(places, kind < 0 ? colors.faint : data.classes[kind].color, radius);
     const large = tile * ratio > data.tile * 1.25 && tiles.length <= 250;
     const border = Math.max(1, Math.round(tile / 16));
     for (const [i, left, top] of tiles) {
-      draw2d.fillStyle = colour(i);
+      draw2d.fillStyle = color(i);
       draw2d.fillRect(left, top, tile, tile);
       drawPicture(i, left + border, top + border, tile - 2 * border, large);
     }
 
     if (kept >= 0 && visible(kept)) {
-      draw2d.strokeStyle = colours.mark;
+      draw2d.strokeStyle = colors.mark;
       draw2d.lineWidth = 1.5;
       draw2d.beginPath();
       for (const j of near) {
@@ -160,9 +160,9 @@
 
   function drawMarked(i, size, strong) {
     const [x, y] = spot(i), left = x - size / 2, top = y - size / 2, border = strong ? 3 : 2;
-    draw2d.fillStyle = strong ? colours.ink : colours.mark;
+    draw2d.fillStyle = strong ? colors.ink : colors.mark;
     draw2d.fillRect(left - 1, top - 1, size + 2, size + 2);
-    draw2d.fillStyle = colour(i);
+    draw2d.fillStyle = color(i);
     draw2d.fillRect(left, top, size, size);
     drawPicture(i, left + border, top + border, size - 2 * border, strong);
   }
@@ -191,12 +191,12 @@
     view.x = Math.min(width - inside, Math.max(inside - data.width * scale, view.x));
     view.y = Math.min(height - inside, Math.max(inside - data.height * scale, view.y));
   }
-  function centre(i) {
+  function center(i) {
     move(width / 2 - across(i), height / 2 - down(i));
   }
   function intoSight(i) {
     const x = across(i), y = down(i), margin = 60;
-    if (x < margin || y < margin || x > width - margin || y > height - margin) centre(i);
+    if (x < margin || y < margin || x > width - margin || y > height - margin) center(i);
   }
   function resize() {
     const before = [width, height];
@@ -230,13 +230,13 @@
     element("photo").src = photoName(i);
     element("photo").alt = `Picture ${described(i)}`;
     element("name").textContent = data.names[i];
-    element("class").replaceChildren(...(className(i) ? [chip(colour(i)), className(i)] : []));
+    element("class").replaceChildren(...(className(i) ? [chip(color(i)), className(i)] : []));
     element("nearest").hidden = !data.near[i].length;
     element("near").replaceChildren(...data.near[i].map((j, n) => {
       const far = data.far[i][n].toFixed(3);
       const button = make("button", "", { type: "button", "aria-label": `Neighbor ${n + 1}: ${described(j)}, distance ${far}` });
       button.title = `${described(j)}, ${far}`;
-      button.style.borderColor = colour(j);
+      button.style.borderColor = color(j);
       button.append(make("img", "", { src: photoName(j), alt: "", loading: "lazy" }), far);
       button.addEventListener("click", () => { keep(j); intoSight(j); });
       const item = make("li");
@@ -332,7 +332,7 @@
     else if (event.key === "+" || event.key === "=") zoom(1.4);
     else if (event.key === "-") zoom(1 / 1.4);
     else if (event.key === "0") showAll();
-    else if (event.key === "Enter" && kept >= 0) centre(kept);
+    else if (event.key === "Enter" && kept >= 0) center(kept);
     else return;
     event.preventDefault();
   });
@@ -374,7 +374,7 @@
   const buttons = data.classes.map((kind, n) => {
     const button = make("button", "", { type: "button" });
     button.title = `${kind.name}: shift-click shows this one only`;
-    button.append(chip(kind.colour), make("span", kind.name), make("span", String(counts[n])));
+    button.append(chip(kind.color), make("span", kind.name), make("span", String(counts[n])));
     button.addEventListener("click", event => {
       if (event.shiftKey) shown.forEach((_, m) => { shown[m] = m === n; });
       else shown[n] = !shown[n];
@@ -397,7 +397,7 @@
   const root = document.documentElement;
   function readColours() {
     const style = getComputedStyle(root);
-    colours = Object.fromEntries(["paper", "ink", "faint", "line", "mark"].map(n => [n, style.getPropertyValue(`--${n}`).trim()]));
+    colors = Object.fromEntries(["paper", "ink", "faint", "line", "mark"].map(n => [n, style.getPropertyValue(`--${n}`).trim()]));
     redraw();
   }
   try {

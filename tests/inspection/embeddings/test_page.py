@@ -93,7 +93,7 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
     page = write_page(tmp_path, np.eye(4, 2), made, images=coloured(4), title=EVIL, subtitle=EVIL)
     text = page.read_text(encoding="utf-8")
     assert text.count("</script>") == 2 and "<img src=x" not in text and "onerror=document" in text
-    assert data_of(page)["classes"] == [{"name": EVIL, "colour": "#1f77b4"}, {"name": "a\\udcffb", "colour": "#ff7f0e"}]
+    assert data_of(page)["classes"] == [{"name": EVIL, "color": "#1f77b4"}, {"name": "a\\udcffb", "color": "#ff7f0e"}]
 
 
 def test_what_somebody_else_has_written_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

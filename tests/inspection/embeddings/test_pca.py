@@ -23,7 +23,7 @@ def vectors(count: int, length: int, seed: int = 0) -> np.ndarray:
 def test_scikit_learn_finds_the_same(count: int, length: int, k: int, size: int | None, monkeypatch) -> None:
     decomposition = pytest.importorskip("sklearn.decomposition")
     if size is not None:
-        monkeypatch.setattr(_pca, "BATCH_BYTES", 4 * min(count, length) * size)  # many batches, the last smaller
+        monkeypatch.setattr(_pca, "CHUNK_BYTES", 4 * min(count, length) * size)  # many batches, the last smaller
     data, other = vectors(count, length), vectors(7, length, seed=3)
     expected = decomposition.PCA(k, svd_solver="full").fit(data.astype(np.float64))
     made = pca(data, k)
