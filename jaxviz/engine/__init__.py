@@ -2,7 +2,6 @@
 
 from jaxviz.engine._ascent import Recipe as Recipe
 from jaxviz.engine._ascent import Unit as Unit
-from jaxviz.engine._execute import Chunk as Chunk
 from jaxviz.engine._execute import Stage as Stage
 from jaxviz.engine._execute import run as run
 from jaxviz.engine._fold import Fold as Fold

@@ -12,6 +12,7 @@ import pytest
 import jaxviz as jv
 from jaxviz._errors import MemoryLimitError
 from jaxviz.engine import _execute
+from jaxviz.engine._memory import run_or_halve
 from tests.tiny import tiny_model
 
 OPTIONS: dict[str, Any] = {"steps": 6, "size": 16, "transforms": ()}
@@ -90,3 +91,26 @@ def test_trial_programs_that_do_not_fit_mean_one_unit(monkeypatch: pytest.Monkey
     with warnings.catch_warnings(action="error"):
         jv.visualize(tiny_model(), "relu_1:0-2", mesh=jv.make_mesh(1), **OPTIONS)
     assert sizes == [1, 1, 1]
+
+
+def test_a_size_is_halved_to_a_multiple_of_the_devices() -> None:
+    def run(size: int) -> str:
+        if size > 3:
+            raise jax.errors.JaxRuntimeError(FULL)
+        return f"{size} ran"
+
+    with pytest.warns(UserWarning, match=r"for 21 images at once: trying 9\."):
+        assert run_or_halve(run, 21, 3, "images", "too small") == (None, 9)
+    assert run_or_halve(run, 3, 3, "images", "too small") == ("3 ran", 3)
+    with pytest.raises(MemoryLimitError, match="too small"):
+        run_or_halve(run, 4, 4, "images", "too small")
+
+
+def test_too_little_memory_inside_a_chunk_halves_the_chunk() -> None:
+    """Steps that do not fit, one at a time, are a matter of too many images."""
+
+    def run(size: int) -> None:
+        raise MemoryLimitError("one step")
+
+    with pytest.warns(UserWarning, match="trying 2"):
+        assert run_or_halve(run, 4, 1, "images", "too small") == (None, 2)
