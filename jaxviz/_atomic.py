@@ -81,6 +81,7 @@ def reading(path: StrPath, what: str = "file") -> Generator[None, None, None]:
 
     A damaged zip raises many types: zipfile, zlib, struct, NumPy and json all have their own.
 
+    >>> np.savez("result.npz", scores=np.zeros(3))
     >>> with reading("result.npz", "result"):
     ...     scores = np.load("result.npz")["scores"]
     """

@@ -6,19 +6,13 @@ import ast
 import inspect
 import operator
 import re
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
-from flax import nnx
 
 import jaxviz as jv
-from jaxviz.models import Model, from_module
 from jaxviz.models._files.load import BUNDLED
-from jaxviz.models._taps import no_tap
-from jaxviz.models._zoo.layers import Conv, Linear, around, both
-from jaxviz.ops import EXACT
+from tests.stand_in import WIDTHS, Small, alike
 from tests.tiny import random_images
 
 pytestmark = pytest.mark.once
@@ -28,50 +22,6 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 COMING = README.partition("## Coming from")[2].partition("\n## ")[0]
 HERE = re.findall(r"^\|.*\| `([^|]+)` \|$", COMING, re.M)
-
-RUNS = ("visualize", "invert", "caricature", "accentuate", "deepdream")
-BUILT_OF_RUNS = ("build", "activation_grid", "activation_groups")  # which have a size of their own
-
-
-class Small(ast.NodeTransformer):
-    """Two steps, small images and no transforms where the README leaves them to the defaults."""
-
-    def __init__(self, plain: bool) -> None:
-        self._plain = plain
-
-    def visit_Call(self, node: ast.Call) -> ast.Call:
-        self.generic_visit(node)
-        given = {keyword.arg for keyword in node.keywords}
-        if isinstance(node.func, ast.Attribute) and node.func.attr in (*RUNS, *BUILT_OF_RUNS) and "steps" not in given:
-            for name, value in (("steps", 2), ("size", 32))[: 2 if node.func.attr in RUNS else 1]:
-                node.keywords += [] if name in given else [ast.keyword(name, ast.Constant(value))]
-        if self._plain and isinstance(node.func, ast.Attribute) and node.func.attr in ("visualize", "caricature", "accentuate"):
-            node.keywords += [] if "transforms" in given else [ast.keyword("transforms", ast.Tuple([], ast.Load()))]
-        return node
-
-
-WIDTHS = {"conv1": 64, "layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
-
-
-class Alike(nnx.Module):
-    """The layers of the bundled network by name and number of channels, each a single convolution: it compiles at once."""
-
-    def __init__(self, rngs: nnx.Rngs) -> None:
-        for name, (a, b) in zip(WIDTHS, pairwise([3, *WIDTHS.values()]), strict=True):
-            setattr(self, name, Conv(a, b, both(3), stride=both(2), padding=around(1), rngs=rngs))
-        self.fc = Linear(512, 10, rngs=rngs)
-
-    def __call__(self, x, *, tap=no_tap, ops=EXACT):
-        for name in WIDTHS:
-            x = tap(name, ops.relu(getattr(self, name)(x, ops)))
-        return tap("fc", self.fc(x.mean((1, 2)), ops))
-
-
-def alike(model: Model, seed: int = 0) -> Model:
-    """Return a stand-in for the bundled network."""
-    mean, std = np.asarray(model.mean), np.asarray(model.std)
-    names, size = model.class_names, model.input_size
-    return from_module(Alike(nnx.Rngs(seed)), mean=mean, std=std, class_names=names, input_size=size)
 
 
 def test_the_stand_in_has_the_channels_of_the_bundled_network():

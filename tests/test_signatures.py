@@ -14,6 +14,7 @@ import jaxviz
 UNNAMED = {  # that are still to be given their options' names
     "attribution.attribute",
     "attribution.Attribution.overlay",
+    "gallery.build",
     "metrics.average_drop",
     "metrics.average_gain",
     "metrics.average_increase",

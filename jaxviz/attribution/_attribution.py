@@ -49,8 +49,8 @@ class Attribution:
         settings: how it was made; anything JSON can hold.
         extra: further arrays that a method gives, with the axis of N images in front.
 
-    >>> attribution = saliency(model, images)
-    >>> attribution.reduce("max_abs").normalize().maps.max()
+    >>> attribution = jaxviz.attribution.saliency(model, images)
+    >>> float(attribution.reduce("max_abs").normalize().maps.max())
     1.0
     """
 

@@ -1,17 +1,13 @@
-"""The content of a gallery as plain data: site, layers, units, examples."""
+"""What a gallery shows, as plain data: a site of layers, a layer of units, a unit with its pictures' numbers and examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from jaxviz._file_names import FileNames
 
-NO_CLASS = ""  # label of a photo outside of class folders
-
-Place: TypeAlias = tuple[float, float]
-Box: TypeAlias = tuple[float, float, float, float]
+NO_CLASS = ""  # of an example that lies in no folder of its class
 
 
 @dataclass(frozen=True)
@@ -19,25 +15,25 @@ class Example:
     """A photo that excites a unit.
 
     Attributes:
-        photo: number of the photo, which names the site's copy.
-        file: path in the folder of examples.
-        label: name of its class, or `NO_CLASS`.
-        score: maximum of the unit's map in the photo.
-        place: center (y, x) of the receptive field, as shares of the photo's height and width.
-        box: top, left, bottom and right of the receptive field, as shares, clipped to the photo; None if it covers most of it.
+        photo: its number, by which the site's copy of it is called.
+        file: its name in the folder of examples.
+        kind: the name of its class, or `NO_CLASS`.
+        score: the unit's largest activation anywhere in it.
+        place: (y, x) of the centre of what the unit saw there, as shares of the photo's height and width.
+        box: (top, left, bottom, right) of what it saw, as shares, cut at the photo's edges; None where that is most of it.
     """
 
     photo: int
     file: str
-    label: str
+    kind: str
     score: float
-    place: Place | None = None
-    box: Box | None = None
+    place: tuple[float, float] | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Photos by the activation of a unit: counts of B equal bins from `low` to `high`."""
+    """How many photos excite a unit how much: counts of B equal bins from `low` to `high`."""
 
     counts: tuple[int, ...]
     low: float
@@ -49,15 +45,15 @@ class Unit:
     """One unit.
 
     Attributes:
-        number: its number in the layer.
-        name: class name, for logits.
-        scores: objective of each finished picture.
-        peaks: maximum of the unit's map in each picture, comparable with the scores of the examples.
-        diagnosis: status of each picture, "ok" or why it failed.
-        examples: top-activating photos, strongest first.
+        number: in its layer.
+        name: of the class, where the layer's units are classes.
+        scores: of its pictures, the objective on the finished image.
+        peaks: the unit's largest activation anywhere in each picture, to be compared with the examples' scores.
+        diagnosis: of its pictures, "ok" or why one came to nothing.
+        examples: the photos that excite it most, the strongest first.
         histogram: of all photos.
-        similar: (number, likeness) of the most similar units, most similar first.
-        place: position in an order that puts similar units side by side.
+        similar: (number, likeness) of the units most like it, the most similar first.
+        place: in an order of the layer in which units that are alike stand side by side.
     """
 
     number: int
@@ -72,20 +68,20 @@ class Unit:
 
     @property
     def score(self) -> float:
-        """The mean score of the pictures."""
+        """The mean over the pictures."""
         return sum(self.scores) / len(self.scores)
 
     @property
     def ratio(self) -> float | None:
-        """The maximum in the first picture, in multiples of that in the strongest photo."""
+        """The first picture's largest activation, in multiples of that of the strongest photo."""
         best = self.examples[0].score if self.examples else 0
         return self.peaks[0] / best if best > 0 else None
 
     @property
-    def labels(self) -> tuple[tuple[str, int], ...]:
-        """Classes of the examples with their counts, most frequent first."""
-        names = [example.label for example in self.examples if example.label]
-        return tuple(sorted(((name, names.count(name)) for name in dict.fromkeys(names)), key=lambda entry: -entry[1]))
+    def kinds(self) -> tuple[tuple[str, int], ...]:
+        """The classes of its examples with their numbers, the most frequent first."""
+        names = [example.kind for example in self.examples if example.kind]
+        return tuple(sorted(((name, names.count(name)) for name in dict.fromkeys(names)), key=lambda one: -one[1]))
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,13 @@ class Layer:
     """One layer of the site.
 
     Attributes:
-        name: as given to `build`.
-        slug: name of its folder.
-        kind, shape: from the layer table; (H, W, C) or (C,).
-        field: receptive field in words; "" if unknown.
-        extent: receptive field as shares of the image's height and width, at most 1; None if unknown.
-        units: the units shown, by number.
-        channels: number of channels of the layer.
+        name: as it was asked for.
+        slug: what its folder is called.
+        kind, shape: of the layer table, (H, W, C) or (C,).
+        field: the pixels that a unit sees, in words; "" where that is not known.
+        extent: of what a unit sees, in shares of the image's height and width, at most 1; None where that is not known.
+        units: those that are shown, by number.
+        channels: how many the layer has.
     """
 
     name: str
@@ -112,32 +108,31 @@ class Layer:
     channels: int
 
     def stem(self, number: int) -> str:
-        """Return the stem of a unit's file names; stems sort like numbers."""
+        """Return what the files of a unit are called; they sort as the units do."""
         return f"{number:0{max(4, len(str(self.channels - 1)))}d}"
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Modules between two layers of the site."""
+    """Layers that lie between those that are shown."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Site:
-    """The whole gallery.
+    """All of a gallery.
 
     Attributes:
-        title: name of the network.
-        about: (name, value) of the settings.
-        command: the command that made the site.
-        way: layers of the site and what lies between them, from the image to the logits.
-        samples: number of pictures per unit.
-        negative: whether the opposite direction is shown too.
+        title: the network's name.
+        about: (name, value) of how it was made, for people.
+        command: that made it.
+        way: the network from the image to the answers: layers that are shown, and what is passed between them.
+        samples: pictures a unit.
+        negative: whether the opposite direction is shown, too.
         size: (H, W) of the pictures.
-        photos: number of photos.
-        likeness: what similar units have in common, in words.
-        waiting: layers that are not rendered yet.
+        photos: how many examples were looked at.
+        likeness: what units that are called similar have in common.
     """
 
     title: str
@@ -149,11 +144,10 @@ class Site:
     size: tuple[int, int]
     photos: int = 0
     likeness: str = ""
-    waiting: tuple[str, ...] = field(default=())
+    waiting: tuple[str, ...] = field(default=())  # layers that are still to be rendered
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers of the site, in the network's order."""
         return [part for part in self.way if isinstance(part, Layer)]
 
 

@@ -68,7 +68,7 @@ def ball(image: ArrayLike, radius: float, norm: Literal["l2", "l_infinity"] = "l
 
     Example:
         >>> param = ball(jnp.full((4, 4, 3), 0.5), 0.1, "l_infinity").with_shape((4, 4, 3))
-        >>> float(param.project(jnp.ones((4, 4, 3))).max().round(2))
+        >>> round(float(param.project(jnp.ones((4, 4, 3))).max()), 2)
         0.6
     """
     if norm not in ("l2", "l_infinity"):

@@ -42,7 +42,7 @@ def default_layer(model: Model, size: Size) -> str:
     Raises:
         UnsupportedError: no layer has positions.
 
-    >>> default_layer(jv.load("resnet18"), (224, 224))
+    >>> default_layer(jaxviz.models.untrained("resnet18"), (224, 224))
     'layer4.1.relu_1'
     """
     found = _last_with_positions(*network_key(model), size, model.in_channels)

@@ -102,7 +102,7 @@ def score_cam(
     Raises:
         As `grad_cam`.
 
-    >>> score_cam(model, images, layer="layer4").maps.shape
+    >>> score_cam(model, images, layer="layer1").maps.shape
     (2, 128, 128)
     """
     images, made, index, name, channels = prepared(model, images, target, layer)

@@ -131,8 +131,8 @@ def lrp(
         ArgumentError: an unknown rule, alpha - beta that is not 1, or images or target that do not fit.
         UnsupportedError: a network that does not compute through `ops`; a rule for the first convolution where none is.
 
-    >>> found = lrp(model, images)
-    >>> abs(found.maps.sum((1, 2, 3)) - found.scores).max() < 1e-3 * abs(found.scores).max()
+    >>> relevance = lrp(model, images)
+    >>> bool(abs(relevance.maps.sum((1, 2, 3)) - relevance.scores).max() < 1e-3 * abs(relevance.scores).max())
     True
     """
     _check_choice("bias", bias, get_args(Bias))

@@ -64,7 +64,8 @@ def smoothgrad(
         ArgumentError: images, target, method, option or a number that do not fit.
         UnsupportedError: an inner method that the network cannot take.
 
-    >>> smoothgrad(model, images, inner="guided_backprop", samples=100, noise=0.1)
+    >>> smoothgrad(model, images, inner="guided_backprop", samples=100, noise=0.1).maps.shape
+    (2, 128, 128, 3)
     """
     options = (inner, inner_options, samples, noise, absolute, seed, ids)
     return _smoothed("smoothgrad", MEAN, model, images, target, options, run)

@@ -34,8 +34,8 @@ def evaluate(text: str, names: Mapping[str, Callable[..., Any]]) -> Any:
     Raises:
         ArgumentError: anything but calls of these, literals and + - * /; or wrong arguments, with the function's signature.
 
-    >>> evaluate("largest(2, 3) * -2.5", {"largest": max})
-    -7.5
+    >>> evaluate("double(3) * -2.5", {"double": lambda x: 2 * x})
+    -15.0
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")

@@ -175,7 +175,7 @@ def weights(model: Model, layer: str, outputs: Sequence[int] | None = None, inpu
         UnitError: an output or input that the layer does not have.
         UnsupportedError: the network is a pure function.
 
-    >>> weights(model, "layer1.0.conv1", outputs=[3, 5]).weights.shape
+    >>> weights(jaxviz.models.untrained("resnet18"), "layer1.0.conv1", outputs=[3, 5]).weights.shape
     (2, 64, 3, 3)
     """
     path, kernel = _find(model, layer)

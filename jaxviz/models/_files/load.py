@@ -92,8 +92,8 @@ def untrained(name: str, *, num_classes: int = 1000, seed: int = 0) -> Model:
     Raises:
         ArgumentError: an unknown network, with near matches.
 
-    >>> untrained("resnet50").layers()["layer4"].channels
-    2048
+    >>> untrained("resnet18").layers()["layer4"].channels
+    512
     """
     entry = _registry.architecture("resnet18" if name == BUNDLED else name)
     make = _FAMILIES[entry.family][0]

@@ -118,8 +118,8 @@ class ResNet(nnx.Module):
 
     >>> from flax import nnx
     >>> import jax.numpy as jnp
-    >>> resnet18 = ResNet("basic", (2, 2, 2, 2), rngs=nnx.Rngs(0))
-    >>> resnet18(jnp.zeros((1, 64, 48, 3))).shape
+    >>> logits = lambda images: ResNet("basic", (2, 2, 2, 2), rngs=nnx.Rngs(0))(images)
+    >>> jax.eval_shape(logits, jnp.zeros((1, 64, 48, 3))).shape
     (1, 1000)
     """
 

@@ -30,8 +30,8 @@ class VGG(nnx.Module):
 
     >>> from flax import nnx
     >>> import jax.numpy as jnp
-    >>> vgg = VGG("A", rngs=nnx.Rngs(0))
-    >>> vgg(jnp.zeros((1, 64, 48, 3))).shape
+    >>> logits = lambda images: VGG("A", rngs=nnx.Rngs(0))(images)
+    >>> jax.eval_shape(logits, jnp.zeros((1, 64, 48, 3))).shape
     (1, 1000)
     """
 
