@@ -1,4 +1,4 @@
-"""Look inside a network: which photographs move its units, and what its layers make of them."""
+"""Look inside a network: top-activating images, embeddings, feature maps, weights, and directions of activations."""
 
 from jaxviz.inspection._directions.atlas import ActivationAtlas as ActivationAtlas
 from jaxviz.inspection._directions.atlas import activation_atlas as activation_atlas

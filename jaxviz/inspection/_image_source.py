@@ -121,7 +121,7 @@ def _from_files(
     files, skipped = find_files(paths, out)
     if not files:
         note = f" '{skipped[0].path}': {skipped[0].reason}" if skipped else ""
-        raise ImageError(f"There are no files in what was given.{note}")
+        raise ImageError(f"There are no files in the given paths.{note}")
     files = [path.absolute() for path in files]
     row_of = {path: row for row, path in enumerate(files)}
     folders = [path.parent.name for path in files]

@@ -1,8 +1,8 @@
-"""Where the vectors of a run are kept: in memory, or in a folder in which a run that stopped in any way continues.
+"""Stores for the vectors of a run: memory, or a folder in which an interrupted or killed run continues.
 
-run.json             what is run; other settings are refused
-parts/NUMBER.npz     the vectors of some images, all layers, and which images they are; gone when all is done
-LAYER.npz            the vectors of all images of one layer, with files, labels and settings
+run.json             settings of the run; other settings are refused
+parts/NUMBER.npz     vectors of some images at all layers, and the images' names; removed at the end
+LAYER.npz            vectors of all images at one layer, with files, labels and settings
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from jaxviz._types import StrPath
 from jaxviz.inspection._embeddings.embeddings import Embeddings, load_embeddings, read_embeddings, write_embeddings
 
 FORMAT = 1
-SECONDS, BYTES = 10.0, 16e6  # of work, and of vectors, that a part holds: what a kill may lose
-BLOCK = 16e6  # bytes of vectors that are copied at a time
+SECONDS, BYTES = 10.0, 16e6  # work and vectors in a part at most: what a kill may lose
+BLOCK = 16e6  # bytes of vectors copied at a time
 PART_FILES = r"\d+\.npz"
 
 Vectors = Mapping[str, np.ndarray]
 
 
 class _Batch(NamedTuple):
-    """Vectors of some images by layer, with the images' names and stamps."""
+    """Vectors of some images by layer, with names and stamps of the images."""
 
     keys: Sequence[str]
     stamps: Sequence[Any]
@@ -41,7 +41,7 @@ class _Batch(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where an image's vectors are: in which source, in which row; and the image's stamp, by which it is known again."""
+    """Source and row of an image's vectors, and the stamp that shows whether the image has changed."""
 
     stamp: Any
     source: int
@@ -65,11 +65,11 @@ class Memory:
         return len(self._keys)
 
     def has(self, key: str, stamp: Any) -> bool:
-        """Whether the vectors of an image are there: never, for each is added once."""
+        """Return False: memory starts empty."""
         return False
 
     def require_writable(self) -> None:
-        """Memory is."""
+        """Do nothing: memory can always be written."""
 
     def add(self, keys: Sequence[str], stamps: Sequence[Any], vectors: Vectors) -> None:
         """Add the vectors of some images."""
@@ -90,14 +90,14 @@ class Memory:
 
 
 class Parts:
-    """Vectors in a folder, which `with` opens; what is added counts once its part is on the disk, every few seconds.
+    """Vectors in a folder, which `with` opens. Added vectors are written in parts, every few seconds.
 
     Args:
-        folder: made where it is missing.
-        command: whose run it is, such as `"embed"`.
-        settings: all that decides what the vectors are, but for the images.
-        layers: whose vectors they are.
-        overwrite: remove another run from the folder.
+        folder: created if it does not exist.
+        command: name of the command, such as `"embed"`.
+        settings: everything that determines the vectors, except for the images.
+        layers: names of the layers.
+        overwrite: replace another run in the folder.
     """
 
     def __init__(
@@ -108,18 +108,18 @@ class Parts:
         kind = RunKind(command, FORMAT, {PARTS: PART_FILES})
         self._run = RunFolder(folder, kind, settings, list(files.values()), overwrite=overwrite)
         self._files = {layer: self._run.path / name for layer, name in files.items()}
-        self._sources: list[Mapping[str, np.ndarray]] = []  # the vectors of a file by layer; first those of a finished run
+        self._sources: list[Mapping[str, np.ndarray]] = []  # vectors by layer, one entry per file; a finished run comes first
         self._known: dict[str, _Place] = {}
-        self._final: dict[str, Any] | None = None  # what a finished run says of its images
+        self._final: dict[str, Any] | None = None  # files, labels and skipped files of a finished run
         self._next = 0
         self._waiting: list[_Batch] = []
         self._since = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Open the folder and look at what it holds.
+        """Open the folder and read its contents.
 
         Raises:
-            SaveError: it cannot be written, is in use, or holds something else.
+            SaveError: the folder cannot be written, is in use, or holds something else.
         """
         self._run.open()
         try:
@@ -134,8 +134,8 @@ class Parts:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if kind is None or not issubclass(kind, SaveError):  # which says that the disk failed
-                self._flush()  # what was finished before Ctrl-C, or an error
+            if kind is None or not issubclass(kind, SaveError):  # a SaveError means that the disk failed
+                self._flush()  # keep what was finished before Ctrl-C or an error
         finally:
             self._run.close()
 
@@ -143,11 +143,11 @@ class Parts:
         return len(self._known) + sum(len(batch.keys) for batch in self._waiting)
 
     def has(self, key: str, stamp: Any) -> bool:
-        """Whether the vectors of this very image are there: of the same name, size and time."""
+        """Return whether the vectors of an image with this name, size and time are stored."""
         return stamp is not None and key in self._known and self._known[key].stamp == stamp
 
     def require_writable(self) -> None:
-        """Raise the `SaveError` that says why nothing can be added, if nothing can."""
+        """Raise a `SaveError` if the folder cannot be written."""
         self._run.require_writable()
 
     def add(self, keys: Sequence[str], stamps: Sequence[Any], vectors: Vectors) -> None:
@@ -164,7 +164,7 @@ class Parts:
     def finish(
         self, keys: Sequence[str], labels: Sequence[str], settings: Mapping[str, Any], skipped: Sequence[Skipped]
     ) -> dict[str, Embeddings]:
-        """Put the vectors of all images together, in the order of `keys`, and remove the parts."""
+        """Write the vectors of all images in the order of `keys`, and remove the parts."""
         self._flush()
         missing = {str(file.path) for file in skipped}
         rows = [i for i, key in enumerate(keys) if key in self._known and key not in missing]
@@ -190,7 +190,7 @@ class Parts:
         self._run.write(self._files[layer].name, lambda file: write_embeddings(file, about, blocks, stamps))
 
     def _gather(self, layer: str, places: Sequence[_Place], size: int) -> Iterator[np.ndarray]:
-        """Yield the vectors at some places, at most `size` at a time."""
+        """Yield the vectors at the places, at most `size` at a time."""
         for first in range(0, len(places), size):
             some = places[first : first + size]
             sources, rows = np.array([place.source for place in some]), np.array([place.row for place in some])
@@ -200,7 +200,7 @@ class Parts:
             yield block
 
     def _flush(self) -> None:
-        """Write what waits as one part."""
+        """Write the waiting vectors as one part."""
         if not self._waiting:
             return
         keys = [key for batch in self._waiting for key in batch.keys]
@@ -214,7 +214,7 @@ class Parts:
         self._read_part(path)
 
     def _read_part(self, path: Path) -> None:
-        """Learn what a part holds; a damaged one is removed, and its images are computed again."""
+        """Register a part; remove a damaged one, so that its images are computed again."""
         try:
             with reading(path):
                 number = int(path.stem)
@@ -231,7 +231,7 @@ class Parts:
         self._learn(about["keys"], about["stamps"], vectors)
 
     def _read_final(self) -> dict[str, Any] | None:
-        """Learn what a finished run has left: the first source, whether or not there is one."""
+        """Register the vectors of a finished run, if any, as the first source."""
         try:
             read = {layer: read_embeddings(path) for layer, path in self._files.items()}
             abouts = [about for _, about in read.values()]

@@ -13,7 +13,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model, activations
+from jaxviz.models import Model
+from jaxviz.models._taps import activations
 
 LEAST = 4  # images at least for the unbiased estimate
 
