@@ -13,7 +13,7 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.attribution._attribution import Attribution, finished
 from jaxviz.attribution._cam.formulas import FORMULAS, Convention
 from jaxviz.attribution._cam.layers import AsLayers, Size, check_reached, map_layers, pools_evenly
-from jaxviz.attribution._cam.program import GradientMaps
+from jaxviz.attribution._cam.program import CamOutput, GradientMaps
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
@@ -59,23 +59,23 @@ def gradient_cams(
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     program = cam_program(model, made, images, methods, layer, relu, resize, convention)
-    done = engine.map_images(program, {"images": images, "index": index}, **run)
-    found = {}
+    output: CamOutput = engine.map_images(program, {"images": images, "index": index}, **run)
+    attributions: dict[str, Attribution] = {}
     for method in program.methods:
         settings: dict[str, Any] = {"relu": FORMULAS[method].relu if relu is None else relu, "resize": resize}
         if method == "grad_cam_plus_plus":
             settings["convention"] = convention
-        found[method] = finished(
+        attributions[method] = finished(
             method,
             model,
             made,
-            {"maps": done["found"][method]["maps"], "scores": done["scores"], "index": done["index"]},
+            {"maps": output.cams[method].maps, "scores": output.scores, "index": output.classes},
             spatial=True,
             settings=settings,
             layer=" + ".join(program.layers),
-            negative=np.asarray(done["found"][method]["negative"]),
+            negative=np.asarray(output.cams[method].negative),
         )
-    return found
+    return attributions
 
 
 def traced_cam(
@@ -102,7 +102,7 @@ def traced_cam(
     """
     made, index = as_target(model, target, images)
     program = cam_program(model.bare(), made, images, (method,), layer, relu, resize, convention)
-    maps = program({"images": images, "index": index})["found"][method]["maps"]
+    maps = program({"images": images, "index": index}).cams[method].maps
     return maps if made.many else maps[:, 0]
 
 

@@ -1,11 +1,11 @@
-"""One forward pass and the backward pass of what lies above a layer: all that gradient class activation maps are made of."""
+"""The program of gradient class activation maps: one forward pass, and the backward pass of the part above a layer."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,36 @@ def layer_gradients(
     return scores, values, pull_back(pull, scores), chosen
 
 
+class CamMaps(NamedTuple):
+    """The maps of one method.
+
+    Attributes:
+        maps: (n, K, H, W).
+        negative: bool (n, K), whether the ReLU has cut all of a map off.
+    """
+
+    maps: Array
+    negative: Array
+
+
+class CamOutput(NamedTuple):
+    """What `GradientMaps` returns.
+
+    Attributes:
+        cams: the maps of each method.
+        classes: int32 (n, K); None for targets without classes.
+        scores: (n, K).
+    """
+
+    cams: dict[str, CamMaps]
+    classes: Array | None
+    scores: Array
+
+
 @pytree
 @dataclasses.dataclass(frozen=True)
 class GradientMaps:
-    """Class activation maps of one or several methods, from one pair of values and gradients: a program of the engine."""
+    """Program: class activation maps of one or several methods, from one pair of values and gradients."""
 
     model: Model
     target: Target
@@ -53,40 +79,41 @@ class GradientMaps:
     resize: bool = dataclasses.field(default=True, metadata=dict(static=True))
     convention: Convention = dataclasses.field(default=None, metadata=dict(static=True))
 
-    def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, items: dict[str, Any]) -> CamOutput:
         images = items["images"]
         scores, values, gradients, chosen = layer_gradients(self.model, self.target, images, items["index"], self.layers)
         size = (images.shape[1], images.shape[2])
-        found = {}
+        cams: dict[str, CamMaps] = {}
         for method in self.methods:
             relu = FORMULAS[method].relu if self.relu is None else self.relu
             each = [make_map(method, self.convention, values[layer], gradients[layer]) for layer in self.layers]
             maps, negative = merged(each, relu=relu, size=size if self.resize else None)
-            found[method] = {"maps": jnp.moveaxis(maps, 0, 1), "negative": negative.T}
-        return {"found": found, "scores": scores.T, "index": chosen}
+            cams[method] = CamMaps(jnp.moveaxis(maps, 0, 1), negative.T)
+        return CamOutput(cams, chosen, scores.T)
 
 
 def merged(
     maps: list[Array], *, relu: bool, size: Size | None, enlarge: Callable[[Array, Size], Array] = resized
 ) -> tuple[Array, Array]:
-    """Return one map (K, n, H, W) of those of several layers (K, n, h, w), and whether a ReLU cut all of it off (K, n).
+    """Return one map (K, n, H, W) from the maps of several layers (K, n, h, w), and whether a ReLU cut all of it off (K, n).
 
-    A single one keeps its values. Several are scaled first, each by itself, to [0, 1] from its least to its most, or, where no
-    ReLU has cut them, by the largest absolute value; then resized and averaged.
+    A single map keeps its values. Several maps are normalized, resized and averaged. Each is normalized to [0, 1] by its
+    smallest and largest value, or, without a ReLU, by its largest absolute value.
 
     Args:
         maps: signed, one for each layer.
-        relu: whether to set what is negative to zero.
-        size: (H, W) of the result; None leaves the layers' own, which must then agree.
-        enlarge: how; bilinear unless given.
+        relu: whether to set negative values to zero.
+        size: (H, W) of the result; None keeps the size of the layers, which must then agree.
+        enlarge: the interpolation; bilinear by default.
     """
     alone = len(maps) == 1
-    negative, parts = jnp.ones(maps[0].shape[:-2], bool), []
-    for one in maps:
-        negative &= (one <= 0).all((-2, -1)) & (one < 0).any((-2, -1))
-        one = jax.nn.relu(one) if relu else one
-        one = one if alone else _scaled(one, relu)
-        parts.append(one if size is None else enlarge(one, size))
+    negative = jnp.ones(maps[0].shape[:-2], bool)
+    parts: list[Array] = []
+    for signed in maps:
+        negative &= (signed <= 0).all((-2, -1)) & (signed < 0).any((-2, -1))
+        part = jax.nn.relu(signed) if relu else signed
+        part = part if alone else _scaled(part, relu)
+        parts.append(part if size is None else enlarge(part, size))
     return parts[0] if alone else jnp.stack(parts).mean(0), negative & relu
 
 

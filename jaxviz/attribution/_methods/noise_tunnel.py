@@ -79,15 +79,15 @@ def _integrated_gradients(
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class _OneCam:
-    """The maps of a program of a single class activation map, as those of a gradient are given."""
+class _SingleCam:
+    """Program: a single class activation map, with the output of `Gradient`."""
 
     program: GradientMaps
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        made = self.program(items)
-        (found,) = made["found"].values()
-        return {"maps": found["maps"], "scores": made["scores"], "index": made["index"]}
+        output = self.program(items)
+        (cam,) = output.cams.values()
+        return {"maps": cam.maps, "scores": output.scores, "index": output.classes}
 
 
 def _cam(
@@ -102,7 +102,7 @@ def _cam(
     convention: Convention = None,
 ) -> Inner:
     program = cam_program(model, target, images, (method,), layer, relu, resize, convention)
-    return Inner(_OneCam(program), spatial=True, layer=" + ".join(program.layers))
+    return Inner(_SingleCam(program), spatial=True, layer=" + ".join(program.layers))
 
 
 def _gradient(model: Model, target: Target, ops: Ops, items: Mapping[str, Array] | None = None) -> Inner:

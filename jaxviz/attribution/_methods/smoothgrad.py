@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
@@ -21,6 +21,18 @@ from jaxviz.attribution._sampling import as_count, as_ids, as_seed
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+
+
+class NoiseOptions(NamedTuple):
+    """The options that SmoothGrad and its kin share; `smoothgrad` describes them."""
+
+    inner: str
+    inner_options: Mapping[str, Any] | None
+    samples: int
+    noise: float
+    absolute: bool
+    seed: int
+    ids: ArrayLike | None
 
 
 def smoothgrad(
@@ -67,7 +79,7 @@ def smoothgrad(
     >>> smoothgrad(model, images, inner="guided_backprop", samples=100, noise=0.1).maps.shape
     (2, 128, 128, 3)
     """
-    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    options = NoiseOptions(inner, inner_options, samples, noise, absolute, seed, ids)
     return _smoothed("smoothgrad", MEAN, model, images, target, options, run)
 
 
@@ -89,7 +101,7 @@ def smoothgrad_squared(
 
     Args, returns and raises as `smoothgrad`; the maps are at least 0.
     """
-    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    options = NoiseOptions(inner, inner_options, samples, noise, absolute, seed, ids)
     return _smoothed("smoothgrad_squared", MEAN_SQUARE, model, images, target, options, run)
 
 
@@ -111,7 +123,7 @@ def vargrad(
 
     Args, returns and raises as `smoothgrad`; the maps are at least 0.
     """
-    options = (inner, inner_options, samples, noise, absolute, seed, ids)
+    options = NoiseOptions(inner, inner_options, samples, noise, absolute, seed, ids)
     return _smoothed("vargrad", VARIANCE, model, images, target, options, run)
 
 
@@ -121,35 +133,34 @@ def _smoothed(
     model: Model,
     images: ArrayLike,
     target: AsTarget,
-    options: tuple[Any, ...],
+    options: NoiseOptions,
     run: RunOptions,
 ) -> Attribution:
-    inner, inner_options, samples, noise, absolute, seed, ids = options
-    samples = as_count(samples, "samples")
+    samples = as_count(options.samples, "samples")
     images = model.check_images(images)
     made, index = as_target(model, target, images)
-    about = as_inner(inner, model, made, images, inner_options)
+    about = as_inner(options.inner, model, made, images, options.inner_options)
     items = {"images": images, "index": index, **about.items}
-    if ids is not None:
-        items["ids"] = as_ids(ids, len(images))
-    level, seeded, count = leaf(noise, "noise", low=0), as_seed(seed), leaf(samples, "samples")
-    program = Noisy(about.program, np.int32(statistic), level, seeded, count, bool(absolute))  # type: ignore[arg-type]
+    if options.ids is not None:
+        items["ids"] = as_ids(options.ids, len(images))
+    noise, seed, count = leaf(options.noise, "noise", low=0), as_seed(options.seed), leaf(samples, "samples")
+    program = Noisy(about.program, np.int32(statistic), noise, seed, count, bool(options.absolute))  # type: ignore[arg-type]
     if isinstance(about.program, Path):
         found = _over_paths(model, made, program, about, items, samples, run)
     else:
-        if statistic == MEAN and not absolute and isinstance(about.program, Gradient) and not about.items:
+        if statistic == MEAN and not options.absolute and isinstance(about.program, Gradient) and not about.items:
             stem = find_stem(model, made, images.shape[1:3])
             if stem is not None:
-                program = MeanGradient(model.bare(), made, level, seeded, count, stem, about.program.ops)
+                program = MeanGradient(model.bare(), made, noise, seed, count, stem, about.program.ops)
         found = engine.reduce_images(program, items, samples, **run)
     settings = {
-        "inner": inner,
+        "inner": options.inner,
         "samples": samples,
-        "noise": noise,
-        "absolute": absolute,
-        "seed": seed,
-        "ids": ids,
-        **(inner_options or {}),
+        "noise": options.noise,
+        "absolute": options.absolute,
+        "seed": options.seed,
+        "ids": options.ids,
+        **(options.inner_options or {}),
     }
     return finished(method, model, made, found, spatial=about.spatial, settings=settings, layer=about.layer)
 
