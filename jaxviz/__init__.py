@@ -1,8 +1,9 @@
-"""See inside pretrained CNNs at scale: feature visualization, inversion and attribution in JAX.
+"""Visualize and explain pretrained CNNs at scale: feature visualization, inversion and attribution in JAX.
 
 >>> import jaxviz as jv
->>> result = jv.visualize(jv.load(), "layer4:0-15", samples=2)
->>> result.save("out")
+>>> result = jv.visualize(jv.load(), "layer4:0-1", samples=2, steps=1, size=32)
+>>> result.images.shape
+(2, 2, 32, 32, 3)
 """
 
 from jaxviz import attribution as attribution

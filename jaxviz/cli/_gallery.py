@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import jaxviz
+from jaxviz._visualize.options import RenderOptions
 from jaxviz.cli._app import app
 from jaxviz.cli._common import options
 from jaxviz.cli._common.devices import use_cpu_devices
@@ -62,12 +63,15 @@ def gallery(
     Example: jaxviz gallery resnet18-imagenette --layers layer3,layer4 --examples photos --size 128 --out site
     """
     use_cpu_devices(devices)
-    optional = {
-        "learning_rate": learning_rate,
-        "param": None if param is None else options.read_param(param),
-        "transforms": None if transforms is None else options.read_transforms(transforms),
-        "chunk": chunk,
-    }
+    render: RenderOptions = {"mesh": jaxviz.make_mesh(devices)}
+    if learning_rate is not None:
+        render["learning_rate"] = learning_rate
+    if chunk is not None:
+        render["chunk"] = chunk
+    if param is not None:
+        render["param"] = options.read_param(param)
+    if transforms is not None:
+        render["transforms"] = options.read_transforms(transforms)
     pixels, names = options.read_size(size), read_names(folder_names)
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
     begun, bar = time.perf_counter(), Bar([], quiet)
@@ -95,8 +99,7 @@ def gallery(
                 command=shlex.join(["jaxviz", *sys.argv[1:]]),
                 overwrite=overwrite,
                 progress=report,
-                mesh=jaxviz.make_mesh(devices),
-                **{name: value for name, value in optional.items() if value is not None},
+                **render,
             )
     except KeyboardInterrupt:
         typer.echo(f"jaxviz: interrupted; finished parts are in {out}: the same command continues", err=True)

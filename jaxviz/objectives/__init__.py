@@ -1,11 +1,11 @@
-"""What to maximize: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
+"""Objectives to maximize: a channel, a neuron, a layer, a class, any function of the activations, and sums of these.
 
-An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit
-never recompiles. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 pieces of work, one image
-group each.
+An objective is a frozen pytree. The layer's name is static; units, positions and weights are array leaves, so another unit does
+not recompile. A leading axis on a leaf means many units: `channel("layer3", range(256))` is 256 units of work.
 
-Called, an objective scores one group of S images: `objective(activations, images) -> float32 (S,)`, larger is better, where
-`activations` maps layer names to (S, h, w, C), or (S, C) after the flattening, and `images` is float32 (S, H, W, C) in [0, 1].
+Called, an objective scores the S sample images of one unit: `objective(activations, images) -> float32 (S,)`, larger is better.
+`activations` maps layer names to (S, h, w, C), or (S, C) for layers without positions; `images` is float32 (S, H, W, C) in
+[0, 1].
 """
 
 from jaxviz.objectives._algebra import Objective as Objective

@@ -54,7 +54,7 @@ def grid(
     photos, names = views.read_photos(network, images, size)
     shape = network.layers(photos.shape[1:3])[layer].shape
     with Bar([len(photos) * int(np.prod(shape[:-1]))], quiet) as bar:
-        made = inspection.activation_grid(
+        tiles = inspection.activation_grid(
             network,
             photos,
             layer,
@@ -67,8 +67,8 @@ def grid(
             out=out / "tiles",
             overwrite=overwrite,
         )
-    pages = {f"{name}-{layer}.png": made.picture(i, scaled=scaled, dark=dark) for i, name in enumerate(names)}
-    arrays = {"activations": made.activations, "strengths": made.strengths, "tiles": made.tiles}
+    pages = {f"{name}-{layer}.png": tiles.picture(i, scaled=scaled, dark=dark) for i, name in enumerate(names)}
+    arrays = {"activations": tiles.activations, "strengths": tiles.strengths, "tiles": tiles.tiles}
     views.write(out, pages, arrays, quiet)
 
 
@@ -101,7 +101,7 @@ def groups(
     network = views.load(model, weights, quiet)
     photos, _ = views.read_photos(network, images, size)
     with Bar([groups], quiet) as bar:
-        made = inspection.activation_groups(
+        factored = inspection.activation_groups(
             network,
             photos,
             layer,
@@ -115,8 +115,8 @@ def groups(
             out=out / "groups",
             overwrite=overwrite,
         )
-    arrays = {"masks": made.masks, "vectors": made.vectors, "pictures": made.pictures, "colors": made.colors}
-    views.write(out, {"groups.png": made.picture(tile=tile, images=len(photos), dark=dark)}, arrays, quiet)
+    arrays = {"masks": factored.masks, "vectors": factored.vectors, "pictures": factored.pictures, "colors": factored.colors}
+    views.write(out, {"groups.png": factored.picture(tile=tile, images=len(photos), dark=dark)}, arrays, quiet)
 
 
 @inspect_app.command()
@@ -176,7 +176,7 @@ def atlas(
             progress=report,
         )
         bar.say("laid out")
-        made = inspection.activation_atlas(
+        drawn = inspection.activation_atlas(
             network,
             samples,
             cells=cells,
@@ -195,7 +195,7 @@ def atlas(
         bar.say("done")
     skipped.tell(samples.skipped)
     arrays = {
-        name: getattr(made, name) for name in ("coordinates", "members", "cells", "counts", "vectors", "logits", "pictures")
+        name: getattr(drawn, name) for name in ("coordinates", "members", "cells", "counts", "vectors", "logits", "pictures")
     }
     arrays["files"] = np.array([name.encode(errors="surrogateescape") for name in samples.files])
-    views.write(out, {"atlas.png": made.picture(labels=labels, dark=dark)}, arrays, quiet)
+    views.write(out, {"atlas.png": drawn.picture(labels=labels, dark=dark)}, arrays, quiet)

@@ -49,9 +49,9 @@ def filters(
 
     Example: jaxviz inspect filters resnet18-imagenette --out filters
     """
-    made = inspection.filters(views.load(model, weights, quiet), layer, views.read_units(units, "--units"))
-    page = made.picture(scale.value, tile=tile or 64, dark=dark)
-    views.write(out, {"filters.png": page}, {"weights": made.weights, "units": made.units}, quiet)
+    view = inspection.filters(views.load(model, weights, quiet), layer, views.read_units(units, "--units"))
+    page = view.picture(scale.value, tile=tile or 64, dark=dark)
+    views.write(out, {"filters.png": page}, {"weights": view.weights, "units": view.units}, quiet)
 
 
 @inspect_app.command("weights")
@@ -74,9 +74,9 @@ def weights_command(
     Example: jaxviz inspect weights resnet18-imagenette --layer layer3.0.conv1 --out weights
     """
     network = views.load(model, weights, quiet)
-    made = inspection.weights(network, layer, views.read_units(outputs, "--outputs"), views.read_units(inputs, "--inputs"))
-    page = made.picture(rows=rows, columns=columns, scale=scale.value, tile=tile or 40, dark=dark)
-    arrays = {"weights": made.weights, "outputs": made.outputs, "inputs": made.inputs}
+    view = inspection.weights(network, layer, views.read_units(outputs, "--outputs"), views.read_units(inputs, "--inputs"))
+    page = view.picture(rows=rows, columns=columns, scale=scale.value, tile=tile or 40, dark=dark)
+    arrays = {"weights": view.weights, "outputs": view.outputs, "inputs": view.inputs}
     views.write(out, {"weights.png": page}, arrays, quiet)
 
 
@@ -110,22 +110,28 @@ def maps(
     photos, names = views.read_photos(network, images, size)
     place = views.read_position(position)
     chosen = views.read_units(channels, "--channels")
-    wanted = [name.strip() for name in layers.split(",")]
-    found = inspection.feature_maps(
+    layer_names = [name.strip() for name in layers.split(",")]
+    maps_by_layer = inspection.feature_maps(
         network,
         photos,
-        wanted,
+        layer_names,
         channels=top if chosen is None else chosen,
         order=order.value,
         mesh=jaxviz.make_mesh(devices),
     )
     pages, arrays = {}, {}
-    for layer, one in found.items():
-        arrays |= {f"{layer}/maps": one.maps, f"{layer}/channels": one.channels, f"{layer}/strengths": one.strengths}
+    for layer, feature_maps in maps_by_layer.items():
+        arrays |= {
+            f"{layer}/maps": feature_maps.maps,
+            f"{layer}/channels": feature_maps.channels,
+            f"{layer}/strengths": feature_maps.strengths,
+        }
         for i, name in enumerate(names):
-            pages[f"{name}-{layer}.png"] = one.picture(i, view=view.value, tile=tile or 112, dark=dark)
-            if one.is_spatial and one.receptive_field is not None:
-                pages[f"{name}-{layer}-field.png"] = one.draw_receptive_field(*(place or one.strongest_position(i)), i)
+            pages[f"{name}-{layer}.png"] = feature_maps.picture(i, view=view.value, tile=tile or 112, dark=dark)
+            if feature_maps.is_spatial and feature_maps.receptive_field is not None:
+                pages[f"{name}-{layer}-field.png"] = feature_maps.draw_receptive_field(
+                    *(place or feature_maps.strongest_position(i)), i
+                )
     views.write(out, pages, arrays, quiet)
 
 
@@ -156,7 +162,7 @@ def occlusion(
     network = jaxviz.load(model, weights=weights, class_names=options.read_lines(class_names), progress=not quiet)
     photos, _ = views.read_photos(network, images, size)
     with Bar([len(photos)], quiet) as bar:
-        made = inspection.occlusion_map(
+        occluded = inspection.occlusion_map(
             network,
             photos,
             read_target(target, network),
@@ -166,5 +172,10 @@ def occlusion(
             mesh=jaxviz.make_mesh(devices),
             progress=bar.report_alone,
         )
-    arrays = {"scores": made.scores, "classes": made.classes, "whole": made.whole, "maps": made.attribution.maps}
-    views.write(out, {"occlusion.png": made.picture(tile=tile or 224, dark=dark)}, arrays, quiet)
+    arrays = {
+        "scores": occluded.scores,
+        "classes": occluded.classes,
+        "whole": occluded.whole,
+        "maps": occluded.attribution.maps,
+    }
+    views.write(out, {"occlusion.png": occluded.picture(tile=tile or 224, dark=dark)}, arrays, quiet)
