@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -13,7 +14,8 @@ from pathlib import Path
 # Most of the time of the tests is XLA's, compiling. Without optimizations it takes half as long, and small networks run as
 # fast. Where XLA_FLAGS is set, even to nothing, these flags stay out; processes that tests start inherit them. XLA ends the
 # process where it does not know a flag, as jax 0.12 does not know the second.
-QUICK = "--xla_backend_optimization_level=0"
+# The full tier has some: two programs that compute the same are compiled alike only then, to the last bit.
+QUICK = f"--xla_backend_optimization_level={int('full' in sys.argv)}"
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
