@@ -1,4 +1,4 @@
-"""The histogram of a unit's page, as numbers that a template draws."""
+"""The histogram of a unit's page, as coordinates for a template."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from jaxviz.gallery._site import Unit
 
-WIDTH, HEIGHT = 320, 96  # of the bars, in the drawing's own units
-LETTERS = 30  # of a number
+WIDTH, HEIGHT = 320, 96  # of the bars, in units of the drawing
+LETTERS = 30  # width of a number
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the axis, the words for it, and where the middle of these stands, clear of the others and of the edges."""
+    """A mark on the axis at `x`; its text is centered at `at`, clear of other texts and the edges."""
 
     x: float
     text: str
@@ -24,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars (x, y, width, height), marks on the axis, and the same in words."""
+    """Bars (x, y, width, height), marks on the axis, and a description in words."""
 
     bars: tuple[tuple[float, float, float, float], ...]
     marks: tuple[Mark, ...]
@@ -32,10 +32,9 @@ class Chart:
 
 
 def chart(unit: Unit) -> Chart | None:
-    """Return a drawing of how many photos excite the unit how much, with its strongest photo and its picture marked.
+    """Return the histogram of photos by the unit's activation, with marks at the strongest photo and the first picture.
 
-    Heights are square roots of counts, so that a single photo can still be seen. The axis goes on to the picture's own
-    activation.
+    Heights are square roots of counts, so that a single photo stays visible. The axis includes the picture's activation.
     """
     if unit.histogram is None or not unit.histogram.counts:
         return None
@@ -45,7 +44,7 @@ def chart(unit: Unit) -> Chart | None:
     scale = WIDTH / ((top - low) or 1.0)
     wide = (h.high - h.low) * scale / len(h.counts)
     most = max(max(h.counts), 1)
-    bars = []
+    bars: list[tuple[float, float, float, float]] = []
     for i, count in enumerate(h.counts):
         if count:
             tall = HEIGHT * (count / most) ** 0.5
@@ -62,10 +61,10 @@ def chart(unit: Unit) -> Chart | None:
 
 
 def _apart(marks: list[Mark]) -> list[Mark]:
-    """Place the words of the marks: below them, but within the drawing and not over each other."""
+    """Place the texts of the marks below them, within the drawing and without overlaps."""
     room, last = WIDTH - LETTERS / 2, float(WIDTH)
-    placed = []
-    for mark in sorted(marks, key=lambda one: one.x, reverse=True):
+    placed: list[Mark] = []
+    for mark in sorted(marks, key=lambda mark: mark.x, reverse=True):
         last = round(max(min(mark.x, room), 0.0), 2)
         placed.append(dataclasses.replace(mark, at=last))
         room = last - LETTERS
@@ -73,7 +72,7 @@ def _apart(marks: list[Mark]) -> list[Mark]:
 
 
 def number(value: float) -> str:
-    """Return three digits, as people write them: 1240, 12.4, 1.70, 0.0124, 1.20e-07.
+    """Format with three significant digits: 1240, 12.4, 1.70, 0.0124, 1.20e-07.
 
     >>> number(-1.7), number(123456.0)
     ('\\u22121.70', '123456')

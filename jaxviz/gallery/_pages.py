@@ -1,9 +1,9 @@
-"""The pages of a gallery: static HTML from templates, with everything that came from outside escaped."""
+"""The pages of a gallery: static HTML from templates; names of files, layers and classes are escaped."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,11 +17,11 @@ from jaxviz.gallery._chart import chart, number
 from jaxviz.gallery._site import Layer, Site, Unit
 
 ASSETS = ("site.css", "site.js")
-STRIP = 42  # thumbnails of a layer on the map
+STRIP = 42  # thumbnails per layer on the map
 
 
 def write_map(site: Site, folder: Path) -> Path:
-    """Write the first page and what its search knows; return the page."""
+    """Write the first page and the data of its search; return the page."""
     for name in ASSETS:
         data = (resources.files("jaxviz.gallery") / "templates" / name).read_bytes()
         _write(folder / "assets" / name, data)
@@ -46,19 +46,19 @@ def write_units(site: Site, layer: Layer, folder: Path) -> None:
 
 
 def search_data(site: Site) -> dict[str, Any]:
-    """Return what the search over all layers needs: its words once, and short rows for the units."""
+    """Return the data of the search over all layers: every word once, and a short row for each unit."""
     words: dict[str, int] = {}
-    rows = []
+    rows: list[list[Any]] = []
     for i, layer in enumerate(site.layers):
         for unit in layer.units:
-            said = [[words.setdefault(kind, len(words)), count] for kind, count in unit.kinds]
-            rows.append([i, unit.number, unit.name, number(unit.score), said])
+            labels = [[words.setdefault(label, len(words)), count] for label, count in unit.labels]
+            rows.append([i, unit.number, unit.name, number(unit.score), labels])
     layers = [{"name": layer.name, "slug": layer.slug, "digits": len(layer.stem(0))} for layer in site.layers]
     return {"layers": layers, "words": list(words), "units": rows}
 
 
 def script_json(value: Any) -> str:
-    r"""Return JSON that may stand in a script: ASCII, and nothing that HTML or JavaScript could take for its own.
+    r"""Return JSON that is safe inside an HTML script: ASCII, with `<`, `>` and `&` escaped.
 
     >>> script_json("</script>\u2028")
     '"\\u003c/script\\u003e\\u2028"'
@@ -71,13 +71,20 @@ def script_json(value: Any) -> str:
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxviz.gallery"),
-        autoescape=True,  # of every template, whatever its name
+        autoescape=True,  # in every template, whatever its name
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "chart": chart, "percent": _percent, "plain": _plain, "spread": _spread}
+    filters: dict[str, Callable[..., Any]] = {
+        "number": number,
+        "chart": chart,
+        "percent": _percent,
+        "plain": _plain,
+        "spread": _spread,
+    }
+    environment.filters.update(filters)
     return environment
 
 
@@ -95,12 +102,12 @@ def _percent(share: float) -> str:
 
 
 def _plain(value: float | None) -> str:
-    """Return a number for a script to sort by; what is no number comes last."""
+    """Return a number for a script to sort by; None, NaN and infinity come last."""
     return f"{value:.6g}" if value is not None and np.isfinite(value) else "-1e38"
 
 
 def _spread(units: Sequence[Unit]) -> list[Unit]:
-    """Return some units that show the variety of a layer: evenly from the order in which alike ones stand side by side."""
+    """Return up to `STRIP` diverse units: evenly spaced in the order that puts similar units side by side."""
     ordered = sorted(units, key=lambda unit: unit.place)
     at = np.unique(np.linspace(0, len(ordered) - 1, STRIP).round().astype(int)) if ordered else []
     return [ordered[i] for i in at]

@@ -1,4 +1,4 @@
-"""The pictures of a gallery: from a finished run's arrays to files of the site."""
+"""Pictures of a gallery: from the arrays of a finished run to files of the site."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jaxviz.gallery._site import Layer
 from jaxviz.image import to_pillow
 from jaxviz.result import Result
 
-THUMB = 128  # pixels: a tile is at most 9 rem wide
+THUMB = 128  # side of a thumbnail in pixels: tiles are at most 9 rem wide
 
 
 def write_pictures(result: Result, layer: Layer, folder: Path, *, negative: bool = False) -> None:
-    """Write each unit's pictures, and a thumbnail of the first; those that are there already stay.
+    """Write each unit's pictures and a thumbnail of the first; existing files stay.
 
-    `0007-0.webp` is sample 0 of unit 7, `0007-n0.webp` the same of the opposite direction, `0007-t.webp` the thumbnail.
+    `0007-0.webp` is sample 0 of unit 7, `0007-n0.webp` is the opposite direction, `0007-t.webp` the thumbnail.
     """
     for unit, images in zip(layer.units, result.images, strict=True):
         stem = layer.stem(unit.number)
@@ -33,7 +33,7 @@ def write_pictures(result: Result, layer: Layer, folder: Path, *, negative: bool
 
 
 def square(picture: Image.Image, side: int) -> Image.Image:
-    """Return the picture's middle as a square of at most `side` pixels."""
+    """Return the center of the picture as a square of at most `side` pixels."""
     short = min(picture.size)
     left, top = ((n - short) // 2 for n in picture.size)
     side = min(side, short)

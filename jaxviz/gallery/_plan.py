@@ -1,9 +1,9 @@
-"""What a gallery is asked for: layers and units by name, checked before the first step, and the network's way around them."""
+"""Plan of a gallery: its layers and units, checked before the first step, and the parts of the network between them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,74 +17,82 @@ from jaxviz.objectives._basic import Channel, Logit
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A layer that was asked for: its name, its folder's name, its row of the layer table, and which of its units."""
+class PlannedLayer:
+    """A layer to build.
+
+    Attributes:
+        name: as given.
+        slug: name of its folder.
+        row: its row of the layer table.
+        units: numbers of the units to show, rising.
+        objective: of these units.
+        classes: names of all units of the logits; empty for other layers.
+    """
 
     name: str
     slug: str
     row: TableLayer
     units: np.ndarray
     objective: Objective
-    classes: tuple[str, ...]  # names of all units where they are the network's classes
-
-    @property
-    def has_all(self) -> bool:
-        return len(self.units) == self.row.channels
+    classes: tuple[str, ...]
 
 
 def read_layers(text: str | Sequence[str]) -> list[str]:
-    """Return the layers of `"layer3:0-31,40,layer4"` one by one: what begins with a digit goes with the layer before it."""
+    """Split `"layer3:0-31,40,layer4"` into layers; a part that begins with a digit belongs to the layer before it."""
     parts = [part.strip() for part in (text.split(",") if isinstance(text, str) else text)]
-    found: list[str] = []
+    layers: list[str] = []
     for part in parts:
-        if isinstance(text, str) and found and re.fullmatch(r"\d+(-\d+)?", part):
-            found[-1] += f",{part}"
+        if isinstance(text, str) and layers and re.fullmatch(r"\d+(-\d+)?", part):
+            layers[-1] += f",{part}"
         elif part:
-            found.append(part)
-    return found
+            layers.append(part)
+    return layers
 
 
-def plan(model: Model, layers: str | Sequence[str], size: tuple[int, int], table: LayerTable) -> list[Wanted]:
-    """Return what is wanted in the order of computation.
+def plan(model: Model, layers: str | Sequence[str], size: tuple[int, int], table: LayerTable) -> list[PlannedLayer]:
+    """Return the layers to build, in the order of computation.
 
     Raises:
-        ArgumentError: no layer, one that is asked for twice, or what is no channels of a layer.
-        LayerError, UnitError: a layer that the network, or a unit that the layer, does not have.
+        ArgumentError: no layer, a layer given twice, or something other than channels of a layer.
+        LayerError, UnitError: an unknown layer or unit.
     """
-    asked = read_layers(layers)
-    if not asked:
+    texts = read_layers(layers)
+    if not texts:
         raise ArgumentError("Expected at least one layer, such as 'layer3' or 'layer4:0-31'; got none.")
     last = table.names[-1]
-    found: dict[str, tuple[str, np.ndarray, Objective]] = {}
-    for text in asked:
+    by_node: dict[str, tuple[str, np.ndarray, Objective]] = {}
+    for text in texts:
         objective = parse(text).bind(model, size)
         if not isinstance(objective, Channel | Logit):
             raise ArgumentError(f"A gallery shows the channels of layers, such as 'layer3' or 'layer4:0-31'; got {text!r}.")
         (layer,), name = objective.layers(), text.partition(":")[0]
         node = table[layer].name
         units = np.unique(np.atleast_1d(np.asarray(objective.index)))
-        if node in found:
-            raise ArgumentError(f"'{name}' and '{found[node][0]}' are the same layer: give its units together.")
+        if node in by_node:
+            raise ArgumentError(f"'{name}' and '{by_node[node][0]}' are the same layer: give its units together.")
         name = node if isinstance(objective, Logit) else name
-        found[node] = (name, units, Channel(name, units.astype(np.int32)))
-    order = sorted(found, key=table.names.index)
-    names = slugs([found[node][0] for node in order])
+        by_node[node] = (name, units, Channel(name, units.astype(np.int32)))
+    order = sorted(by_node, key=table.names.index)
+    names = slugs([by_node[node][0] for node in order])
     classes = {last: tuple(model.class_names)}
     return [
-        Wanted(found[node][0], slug, table[node], *found[node][1:], classes.get(node, ()))
+        PlannedLayer(by_node[node][0], slug, table[node], *by_node[node][1:], classes.get(node, ()))
         for node, slug in zip(order, names, strict=True)
     ]
 
 
-def way_past(table: LayerTable, wanted: Sequence[Wanted]) -> list[Wanted | Passed]:
-    """Return the network from its image on: what is wanted, and in a few words what is passed between.
+def layers_and_gaps(table: LayerTable, planned: Sequence[PlannedLayer]) -> list[PlannedLayer | Passed]:
+    """Return the planned layers in the network's order, and the names of the modules between them.
 
-    What is passed is named by the largest modules that hold nothing that is shown.
+    Each gap is named by the largest modules that contain no planned layer.
     """
-    shown = {one.row.name: one for one in wanted}
-    whole = [f"{one.name}." for one in wanted if one.name != one.row.name]  # a module's last node stands for the module
-    holds: Callable[[str], bool] = lambda path: any(node == path or node.startswith(f"{path}.") for node in shown)  # noqa: E731
-    way: list[Wanted | Passed] = []
+    shown = {layer.row.name: layer for layer in planned}
+    modules = [f"{layer.name}." for layer in planned if layer.name != layer.row.name]  # their last node stands for them
+
+    def contains_shown(path: str) -> bool:
+        return any(node == path or node.startswith(f"{path}.") for node in shown)
+
+    way: list[PlannedLayer | Passed] = []
     names: list[str] = []
     for layer in table:
         if layer.name in shown:
@@ -95,14 +103,14 @@ def way_past(table: LayerTable, wanted: Sequence[Wanted]) -> list[Wanted | Passe
             continue
         parts = layer.name.split(".")
         paths = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
-        free = next((path for path in paths if not holds(path)), layer.name)
-        if free not in names and not any(layer.name.startswith(module) for module in whole):
-            names.append(free)
+        largest = next((path for path in paths if not contains_shown(path)), layer.name)
+        if largest not in names and not any(layer.name.startswith(module) for module in modules):
+            names.append(largest)
     return [*way, Passed(tuple(names))] if names else way
 
 
-def field_in_words(field: ReceptiveField | None, size: tuple[int, int]) -> tuple[str, tuple[float, float] | None]:
-    """Return what a unit sees, in words, and in shares of the image's height and width; "" and None where that is not known."""
+def describe_field(field: ReceptiveField | None, size: tuple[int, int]) -> tuple[str, tuple[float, float] | None]:
+    """Return a receptive field in words, and as shares of the image's height and width; "" and None if unknown."""
     if field is None:
         return "", None
     height, width = (min(1.0, a / b) for a, b in zip(field.size, size, strict=True))

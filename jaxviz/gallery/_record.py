@@ -13,7 +13,7 @@ from jaxviz._run_folder import RunFolder, RunKind
 
 WORK = "work"
 FILES = ("index.html", "search.js")
-# Their names are those of other sites too, so `overwrite` replaces galleries only.
+# Other sites use these names too, so `overwrite` replaces galleries only.
 KIND = RunKind("gallery", 1, dict.fromkeys(("assets", "layers", "photos", WORK), ".*"), replaces_unknown=False)
 
 
@@ -21,16 +21,15 @@ KIND = RunKind("gallery", 1, dict.fromkeys(("assets", "layers", "photos", WORK),
 def gallery_folder(
     folder: Path, settings: Mapping[str, Any], layers: Mapping[str, Sequence[int]], *, overwrite: bool
 ) -> Generator[bool, None, None]:
-    """Hold a folder for a gallery of these settings; give whether there is anything to do.
+    """Open a folder for a gallery of these settings; yield whether there is work to do.
 
-    There is always: pages are written again. But a finished gallery on a disk that cannot be written is left as it is.
+    Pages are always written again, except for a finished gallery on a read-only disk.
 
     Args:
-        folder: made where it is missing.
-        settings: all that decides what the site shows of a layer.
-        layers: the units of each layer, by its folder's name. A gallery may get more layers; those that it has must be
-            among them.
-        overwrite: remove the gallery that is there.
+        folder: created if it does not exist.
+        settings: everything that determines what the site shows of a layer.
+        layers: units by folder name of the layer. Layers may be added to a gallery, but not left out.
+        overwrite: replace a gallery in the folder.
 
     Raises:
         SaveError: the folder cannot be written, is in use, or holds a gallery of other settings, or files of others.

@@ -1,13 +1,17 @@
-"""What a gallery shows, as plain data: a site of layers, a layer of units, a unit with its pictures' numbers and examples."""
+"""The content of a gallery as plain data: site, layers, units, examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from jaxviz._file_names import FileNames
 
-NO_CLASS = ""  # of an example that lies in no folder of its class
+NO_CLASS = ""  # label of a photo outside of class folders
+
+Place: TypeAlias = tuple[float, float]
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -15,25 +19,25 @@ class Example:
     """A photo that excites a unit.
 
     Attributes:
-        photo: its number, by which the site's copy of it is called.
-        file: its name in the folder of examples.
-        kind: the name of its class, or `NO_CLASS`.
-        score: the unit's largest activation anywhere in it.
-        place: (y, x) of the centre of what the unit saw there, as shares of the photo's height and width.
-        box: (top, left, bottom, right) of what it saw, as shares, cut at the photo's edges; None where that is most of it.
+        photo: number of the photo, which names the site's copy.
+        file: path in the folder of examples.
+        label: name of its class, or `NO_CLASS`.
+        score: maximum of the unit's map in the photo.
+        place: center (y, x) of the receptive field, as shares of the photo's height and width.
+        box: top, left, bottom and right of the receptive field, as shares, clipped to the photo; None if it covers most of it.
     """
 
     photo: int
     file: str
-    kind: str
+    label: str
     score: float
-    place: tuple[float, float] | None = None
-    box: tuple[float, float, float, float] | None = None
+    place: Place | None = None
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many photos excite a unit how much: counts of B equal bins from `low` to `high`."""
+    """Photos by the activation of a unit: counts of B equal bins from `low` to `high`."""
 
     counts: tuple[int, ...]
     low: float
@@ -45,15 +49,15 @@ class Unit:
     """One unit.
 
     Attributes:
-        number: in its layer.
-        name: of the class, where the layer's units are classes.
-        scores: of its pictures, the objective on the finished image.
-        peaks: the unit's largest activation anywhere in each picture, to be compared with the examples' scores.
-        diagnosis: of its pictures, "ok" or why one came to nothing.
-        examples: the photos that excite it most, the strongest first.
+        number: its number in the layer.
+        name: class name, for logits.
+        scores: objective of each finished picture.
+        peaks: maximum of the unit's map in each picture, comparable with the scores of the examples.
+        diagnosis: status of each picture, "ok" or why it failed.
+        examples: top-activating photos, strongest first.
         histogram: of all photos.
-        similar: (number, likeness) of the units most like it, the most similar first.
-        place: in an order of the layer in which units that are alike stand side by side.
+        similar: (number, likeness) of the most similar units, most similar first.
+        place: position in an order that puts similar units side by side.
     """
 
     number: int
@@ -68,20 +72,20 @@ class Unit:
 
     @property
     def score(self) -> float:
-        """The mean over the pictures."""
+        """The mean score of the pictures."""
         return sum(self.scores) / len(self.scores)
 
     @property
     def ratio(self) -> float | None:
-        """The first picture's largest activation, in multiples of that of the strongest photo."""
+        """The maximum in the first picture, in multiples of that in the strongest photo."""
         best = self.examples[0].score if self.examples else 0
         return self.peaks[0] / best if best > 0 else None
 
     @property
-    def kinds(self) -> tuple[tuple[str, int], ...]:
-        """The classes of its examples with their numbers, the most frequent first."""
-        names = [example.kind for example in self.examples if example.kind]
-        return tuple(sorted(((name, names.count(name)) for name in dict.fromkeys(names)), key=lambda one: -one[1]))
+    def labels(self) -> tuple[tuple[str, int], ...]:
+        """Classes of the examples with their counts, most frequent first."""
+        names = [example.label for example in self.examples if example.label]
+        return tuple(sorted(((name, names.count(name)) for name in dict.fromkeys(names)), key=lambda entry: -entry[1]))
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,13 @@ class Layer:
     """One layer of the site.
 
     Attributes:
-        name: as it was asked for.
-        slug: what its folder is called.
-        kind, shape: of the layer table, (H, W, C) or (C,).
-        field: the pixels that a unit sees, in words; "" where that is not known.
-        extent: of what a unit sees, in shares of the image's height and width, at most 1; None where that is not known.
-        units: those that are shown, by number.
-        channels: how many the layer has.
+        name: as given to `build`.
+        slug: name of its folder.
+        kind, shape: from the layer table; (H, W, C) or (C,).
+        field: receptive field in words; "" if unknown.
+        extent: receptive field as shares of the image's height and width, at most 1; None if unknown.
+        units: the units shown, by number.
+        channels: number of channels of the layer.
     """
 
     name: str
@@ -108,31 +112,32 @@ class Layer:
     channels: int
 
     def stem(self, number: int) -> str:
-        """Return what the files of a unit are called; they sort as the units do."""
+        """Return the stem of a unit's file names; stems sort like numbers."""
         return f"{number:0{max(4, len(str(self.channels - 1)))}d}"
 
 
 @dataclass(frozen=True)
 class Passed:
-    """Layers that lie between those that are shown."""
+    """Modules between two layers of the site."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Site:
-    """All of a gallery.
+    """The whole gallery.
 
     Attributes:
-        title: the network's name.
-        about: (name, value) of how it was made, for people.
-        command: that made it.
-        way: the network from the image to the answers: layers that are shown, and what is passed between them.
-        samples: pictures a unit.
-        negative: whether the opposite direction is shown, too.
+        title: name of the network.
+        about: (name, value) of the settings.
+        command: the command that made the site.
+        way: layers of the site and what lies between them, from the image to the logits.
+        samples: number of pictures per unit.
+        negative: whether the opposite direction is shown too.
         size: (H, W) of the pictures.
-        photos: how many examples were looked at.
-        likeness: what units that are called similar have in common.
+        photos: number of photos.
+        likeness: what similar units have in common, in words.
+        waiting: layers that are not rendered yet.
     """
 
     title: str
@@ -144,10 +149,11 @@ class Site:
     size: tuple[int, int]
     photos: int = 0
     likeness: str = ""
-    waiting: tuple[str, ...] = field(default=())  # layers that are still to be rendered
+    waiting: tuple[str, ...] = field(default=())
 
     @property
     def layers(self) -> list[Layer]:
+        """The layers of the site, in the network's order."""
         return [part for part in self.way if isinstance(part, Layer)]
 
 

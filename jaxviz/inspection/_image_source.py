@@ -85,7 +85,7 @@ def image_source(
         out: folder of the run.
 
     Raises:
-        ArgumentError: an empty array, an array with a size, or unsuitable labels.
+        ArgumentError: an empty array, an array of another size, or unsuitable labels.
         ImageError: no files.
     """
     if isinstance(images, np.ndarray | jax.Array):
@@ -94,10 +94,12 @@ def image_source(
 
 
 def _from_array(model: Model, images: ArrayLike, size: Size | None, labels: Labels) -> ImageSource:
-    if not images.ndim or not len(images) or size is not None:
-        note = f"shape {images.shape}" + (" and a size; resize them with jaxviz.image.resize" if size is not None else "")
-        raise ArgumentError(f"Expected images (N, H, W, C) with at least one; got {note}.")
+    if not images.ndim or not len(images):
+        raise ArgumentError(f"Expected images (N, H, W, C) with at least one; got shape {images.shape}.")
     model.check_images(images[:1])
+    shape = (int(images.shape[1]), int(images.shape[2]))
+    if size is not None and as_pair(size) != shape:
+        raise ArgumentError(f"size is for files: these images are {shape}, size is {size!r}. Use jaxviz.image.resize.")
     if labels is not None and (isinstance(labels, Mapping) or len(labels) != len(images)):
         raise ArgumentError(f"Expected {len(images)} labels, one for each image; got {labels!r:.80}.")
     classes = [""] * len(images) if labels is None else [str(label) for label in labels]
@@ -108,8 +110,7 @@ def _from_array(model: Model, images: ArrayLike, size: Size | None, labels: Labe
             yield ImagePart(part, np.asarray(model.check_images(images[np.asarray(part)])), ())
 
     keys = [str(row) for row in range(len(images))]
-    size = (int(images.shape[1]), int(images.shape[2]))
-    return ImageSource(keys, classes, size, lambda row: digest(images[row]), read, array=images)
+    return ImageSource(keys, classes, shape, lambda row: digest(images[row]), read, array=images)
 
 
 def _from_files(

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxviz.gallery._chart import HEIGHT, LETTERS, WIDTH, chart, number
-from jaxviz.gallery._photos import examples_of, histogram_of, kinds_of
-from jaxviz.gallery._plan import field_in_words, plan, read_layers, way_past
+from jaxviz.gallery._photos import classes_of, examples_of, histogram_of
+from jaxviz.gallery._plan import describe_field, layers_and_gaps, plan, read_layers
 from jaxviz.gallery._similarity import likeness_of_examples, likeness_of_responses, most_similar, side_by_side
 from jaxviz.gallery._site import NO_CLASS, Example, Histogram, Passed, Unit, slugs
 from jaxviz.inspection import TopExamples, top_examples
@@ -68,7 +68,7 @@ def test_layers_in_a_line() -> None:
 def test_the_way_names_the_largest_modules_that_hold_nothing_that_is_shown() -> None:
     model = tiny_model()
     table = model.layers()
-    way = way_past(table, plan(model, "logit,relu", (16, 16), table))
+    way = layers_and_gaps(table, plan(model, "logit,relu", (16, 16), table))
     assert [part.names if isinstance(part, Passed) else part.name for part in way] == [
         ("conv1",),
         "relu",
@@ -81,7 +81,7 @@ def test_the_way_through_a_resnet(bundled) -> None:
     table = bundled.layers()
     names = lambda asked: [  # noqa: E731
         part.names if isinstance(part, Passed) else part.name
-        for part in way_past(table, plan(bundled, asked, bundled.input_size, table))
+        for part in layers_and_gaps(table, plan(bundled, asked, bundled.input_size, table))
     ]
     start = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2")
     assert names("layer4,layer3") == [start, "layer3", "layer4", ("avgpool", "flatten", "fc")]
@@ -100,21 +100,21 @@ def bundled():
 
 
 def test_fields_in_words() -> None:
-    assert field_in_words(None, (32, 32)) == ("", None)
-    assert field_in_words(ReceptiveField((8, 16), (2, 2)), (32, 32)) == ("8 \N{MULTIPLICATION SIGN} 16 pixels", (0.25, 0.5))
-    assert field_in_words(ReceptiveField((99, 40), (2, 2)), (32, 32)) == ("the whole image", (1.0, 1.0))
-    assert field_in_words(ReceptiveField((1, 1), (1, 1)), (10, 10)) == ("one pixel", (0.1, 0.1))
+    assert describe_field(None, (32, 32)) == ("", None)
+    assert describe_field(ReceptiveField((8, 16), (2, 2)), (32, 32)) == ("8 \N{MULTIPLICATION SIGN} 16 pixels", (0.25, 0.5))
+    assert describe_field(ReceptiveField((99, 40), (2, 2)), (32, 32)) == ("the whole image", (1.0, 1.0))
+    assert describe_field(ReceptiveField((1, 1), (1, 1)), (10, 10)) == ("one pixel", (0.1, 0.1))
 
 
 def test_classes_are_folders_and_wordnet_folders_are_the_networks_classes() -> None:
     top = Path("photos")
     files = ["photos/a/1.png", "photos/a/deep/2.png", "photos/3.png", "photos/b/4.png"]
-    assert kinds_of(files, [top]) == ["a", "deep", NO_CLASS, "b"]
-    assert kinds_of(files, [top], folder_names={"b": "bee"}) == ["a", "deep", NO_CLASS, "bee"]
+    assert classes_of(files, [top]) == ["a", "deep", NO_CLASS, "b"]
+    assert classes_of(files, [top], folder_names={"b": "bee"}) == ["a", "deep", NO_CLASS, "bee"]
     wordnet = ["photos/n02000001/1.png", "photos/n01000001/2.png"]
-    assert kinds_of(wordnet, [top], ["tench", "church"]) == ["church", "tench"]
-    assert kinds_of(wordnet, [top], ["one", "two", "three"]) == ["n02000001", "n01000001"], "not as many as classes"
-    assert kinds_of(files[:1], [top], ["one"]) == ["a"], "not WordNet"
+    assert classes_of(wordnet, [top], ["tench", "church"]) == ["church", "tench"]
+    assert classes_of(wordnet, [top], ["one", "two", "three"]) == ["n02000001", "n01000001"], "not as many as classes"
+    assert classes_of(files[:1], [top], ["one"]) == ["a"], "not WordNet"
 
 
 def test_what_a_unit_sees_is_framed_where_it_is_a_part() -> None:
