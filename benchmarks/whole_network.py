@@ -42,7 +42,7 @@ def step_operations(model: jv.Model, layer: str, size: int) -> float:
         return jv.models.activations(model, images, (layer,))[layer][..., 0].mean()
 
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    return jax.jit(jax.grad(value)).lower(image, model.bare()).cost_analysis()["flops"]
+    return jax.jit(jax.grad(value)).lower(image, model.network).cost_analysis()["flops"]
 
 
 def measured_speed(model: jv.Model, layers: Sequence[str], size: int, steps: int) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,7 @@ from jaxviz._fingerprint import describe, model_digests
 from jaxviz._pytree import as_tree
 from jaxviz._types import Array, ArrayLike
 from jaxviz._visualize.options import Options
-from jaxviz.models import Model, calls_through_ops, is_normalised
+from jaxviz.models import Model, calls_through_ops, has_batch_norm
 from jaxviz.objectives import Objective, ObjectiveLike
 from jaxviz.objectives._algebra import count_units
 from jaxviz.objectives._match import as_images, fitted
@@ -131,7 +131,7 @@ def check_run(model: Model, objective: ObjectiveLike | Sequence[ObjectiveLike], 
     bound = tuple(as_objective(part).bind(model, size) for part in many)
     if not bound:
         raise ArgumentError("Expected at least one objective; got an empty list.")
-    through_ops = calls_through_ops(model)
+    through_ops = calls_through_ops(model.network)
     rate = default_learning_rate(model) if options.learning_rate is None else options.learning_rate
     return ImageRun(
         options,
@@ -166,7 +166,7 @@ def layer_names(layers: object, expected: str = "the name of a layer, or a list 
 
 def default_learning_rate(model: Model) -> float:
     """Return the learning rate for a network's family of architectures, by `benchmarks/defaults.py`."""
-    return 0.02 if is_normalised(model) is False else 0.01
+    return 0.02 if has_batch_norm(model.network) is False else 0.01
 
 
 def _check_size(size: object, model: Model) -> Size:

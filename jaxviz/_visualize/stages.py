@@ -10,7 +10,7 @@ from jaxviz._pytree import as_static
 from jaxviz._types import Array
 from jaxviz._visualize.run import ImageRun
 from jaxviz.engine import Recipe, Stage, Unit
-from jaxviz.models import prepared
+from jaxviz.models import prepare_kernels
 from jaxviz.objectives._algebra import partition
 from jaxviz.objectives._basic import work_ids
 from jaxviz.objectives._match import fitted
@@ -23,13 +23,13 @@ def make_stages(run: ImageRun, number: int) -> list[Stage]:
     keys = sample_keys(options.seed, ids, options.restarts * options.samples)
     keys = keys.reshape(-1, options.restarts, options.samples)
     layers = objective.layers()
-    network = prepared(run.model, layers, run.size).bare() if run.is_fast else run.model.bare()
+    network = prepare_kernels(run.model.network, layers, run.size) if run.is_fast else run.model.network
     stages: list[Stage] = []
     for size, steps in zip(run.sizes, _divide(options.steps, len(run.sizes)), strict=True):
         here = objective if size == run.size else objective.at_size(run.model, run.size, size).bind(run.model, size)
         each, shared = partition(here)
         recipe = Recipe(
-            model=network,
+            network=network,
             param=run.param.with_shape((*size, len(run.model.mean))),
             transform=run.transforms,
             regularizers=run.regularizers,

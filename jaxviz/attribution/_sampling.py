@@ -17,7 +17,8 @@ from jaxviz._errors import ArgumentError
 from jaxviz._pytree import leaf
 from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.attribution._target import Target
-from jaxviz.models import Model, activations
+from jaxviz.models import activations
+from jaxviz.models._network import Network
 
 _FEW = 16  # versions, which a CPU has: added one by one, they are read once and in order
 
@@ -84,13 +85,13 @@ def as_count(value: Any, what: str, low: int = 1) -> int:
     return int(leaf(value, what, low=low, high=2**31 - 1, dtype=np.int32))
 
 
-def evaluate(model: Model, target: Target, images: Array, index: Array | None) -> dict[str, Array | None]:
+def evaluate(network: Network, target: Target, images: Array, index: Array | None) -> dict[str, Array | None]:
     """Return, of a batch of n images, `scores` (n, K), `index`, the classes (n, K) they are of, and `predicted`.
 
     `predicted` int32 (n,) is the class with the highest logit; None where the scores need no logits, so that the network can
     stop where they are known.
     """
-    return judged(target, activations(model, images, target.layers()), images, index)
+    return judged(target, activations(network, images, target.layers()), images, index)
 
 
 def judged(target: Target, acts: dict[str, Array], images: Array, index: Array | None) -> dict[str, Array | None]:

@@ -15,6 +15,7 @@ from jaxviz._errors import ArgumentError, UnitError
 from jaxviz._pytree import as_static, pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.models import Model, activations
+from jaxviz.models._network import Network
 from jaxviz.objectives import Objective
 from jaxviz.objectives._algebra import combine, count_units, partition, reference_name
 from jaxviz.ops import EXACT, Ops
@@ -159,7 +160,7 @@ def as_target(model: Model, target: AsTarget, images: ArrayLike) -> tuple[Target
         return _objective_target(model, target, size), None
     if callable(target):
         shape = jax.eval_shape(
-            target, jax.eval_shape(lambda m, x: activations(m, x, ("output",)), model, images)["output"]
+            target, jax.eval_shape(lambda m, x: activations(m, x, ("output",)), model.network, images)["output"]
         ).shape
         if shape != (count,):
             raise ArgumentError(f"A target function must return one score per image, shape ({count},); got {shape}.")
@@ -216,9 +217,9 @@ def _objective_target(model: Model, objective: Objective, size: tuple[int, int],
 
 
 def target_values(
-    model: Model, target: Target, images: Array, index: Array | None, *, ops: Ops = EXACT
+    network: Network, target: Target, images: Array, index: Array | None, *, ops: Ops = EXACT
 ) -> tuple[Array, Array | None]:
     """Return the scores (K, n) of images (n, H, W, C), and their classes (n, K) or None; for use inside traced code."""
-    acts = activations(model, images, target.layers(), ops=ops)
+    acts = activations(network, images, target.layers(), ops=ops)
     chosen = target.choose(acts, index)
     return target.scores(acts, images, chosen), chosen

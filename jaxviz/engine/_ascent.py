@@ -17,7 +17,8 @@ import optax
 
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, PyTree
-from jaxviz.models import Model, activations
+from jaxviz.models import activations
+from jaxviz.models._network import Network
 from jaxviz.objectives import Objective
 from jaxviz.objectives._algebra import combine, reference_name
 from jaxviz.ops import EXACT, Ops
@@ -33,7 +34,7 @@ BLOCK = 32  # at most as many steps between two reports of progress, and in one 
 class Recipe:
     """What all units of a run share. Arrays are data; only the static fields are part of the program."""
 
-    model: Model
+    network: Network
     param: Param
     transform: Callable[[Array, Array], Array]
     regularizers: tuple[Callable[[Array], Array], ...]
@@ -122,9 +123,9 @@ def score(recipe: Recipe, objective: Objective, images: Array, keys: Array | Non
 
     def view(images: Array) -> tuple[Array, dict[str, Array]]:
         views = images if keys is None else jax.vmap(recipe.transform)(keys, images)
-        if views.shape[-1] == recipe.model.in_channels + 1:  # an opacity that no transform has blended
+        if views.shape[-1] == recipe.network.in_channels + 1:  # an opacity that no transform has blended
             views = 0.5 + views[..., -1:] * (views[..., :-1] - 0.5)
-        return views, activations(recipe.model, views, recipe.layers, ops=ops)
+        return views, activations(recipe.network, views, recipe.layers, ops=ops)
 
     views, acts = view(images)
     reference = objective.reference()

@@ -80,7 +80,7 @@ def run(
         MemoryLimitError: a device has too little memory for one unit.
     """
     mesh = make_line(local_devices(mesh))
-    loop = loops_well(mesh, [stages[0].recipe.model]) if compiled_loop is None else compiled_loop
+    loop = loops_well(mesh, [stages[0].recipe.network]) if compiled_loop is None else compiled_loop
     total, restarts, samples = stages[-1].units.keys.shape[:3]
     too_small = TOO_SMALL.format(samples=restarts * samples)
     with matmul_precision(precision):  # never held over a yield

@@ -18,7 +18,8 @@ from jax.sharding import PartitionSpec as P
 from jaxviz._types import Array, ArrayLike, PyTree
 from jaxviz.engine._protocols import Reduction, Steps
 from jaxviz.engine._sharding import IMAGES, STEPS, shard
-from jaxviz.models import Model, for_many_steps
+from jaxviz.models import hoist_kernels
+from jaxviz.models._network import Network
 
 
 @partial(jax.jit, static_argnums=0)
@@ -108,11 +109,11 @@ def finish_sums(grid: Mesh, program: Reduction, items: PyTree, state: PyTree, su
     return shard(finish, grid, (P(), P(IMAGES), P(IMAGES), P(IMAGES)), P(IMAGES))(program, items, state, total)
 
 
-def is_model(node: object) -> bool:
+def is_network(node: object) -> bool:
     """Return whether a node of a program's pytree is a network."""
-    return isinstance(node, Model)
+    return isinstance(node, Network)
 
 
 def _hoist(program: Any) -> Any:
     """Return the program with the kernel transforms of its networks hoisted out of the loop over its steps."""
-    return jax.tree.map(lambda node: for_many_steps(node) if is_model(node) else node, program, is_leaf=is_model)
+    return jax.tree.map(lambda node: hoist_kernels(node) if is_network(node) else node, program, is_leaf=is_network)

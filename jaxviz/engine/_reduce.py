@@ -24,7 +24,7 @@ from jaxviz.engine._programs import (
     apply_program,
     evaluate_steps,
     finish_sums,
-    is_model,
+    is_network,
     start_steps,
     start_sums,
 )
@@ -238,4 +238,4 @@ def _reduce_chunk(
 
 def _rounds(program: PyTree, grid: Mesh) -> int:
     """Return how many chunks of steps one call runs, in a compiled loop."""
-    return ROUNDS if loops_well(grid, filter(is_model, jax.tree.leaves(program, is_leaf=is_model))) else 1
+    return ROUNDS if loops_well(grid, filter(is_network, jax.tree.leaves(program, is_leaf=is_network))) else 1

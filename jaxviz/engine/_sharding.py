@@ -11,7 +11,8 @@ from jax.sharding import AxisType, Mesh
 
 from jaxviz._errors import ArgumentError
 from jaxviz._types import Device, PyTree
-from jaxviz.models import Model, calls_through_ops
+from jaxviz.models import calls_through_ops
+from jaxviz.models._network import Network
 
 UNITS = "units"
 IMAGES, STEPS = "images", "steps"
@@ -58,13 +59,13 @@ def is_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
 
 
-def loops_well(mesh: Mesh, models: Iterable[Model]) -> bool:
+def loops_well(mesh: Mesh, networks: Iterable[Network]) -> bool:
     """Return whether many steps of the networks run faster as one compiled loop than as calls of a compiled step.
 
     A loop keeps its memory from step to step; a call allocates it again, which takes a tenth of the time on CPU. But XLA's own
     gradient of a convolution, which networks have that do not use `ops.conv`, is several times slower inside a loop there.
     """
-    return not is_cpu(mesh) or all(map(calls_through_ops, models))
+    return not is_cpu(mesh) or all(map(calls_through_ops, networks))
 
 
 def shard(fn: Callable[..., PyTree], mesh: Mesh, inputs: Any, outputs: Any) -> Callable[..., PyTree]:

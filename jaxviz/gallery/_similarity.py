@@ -16,6 +16,7 @@ from jaxviz._types import Array
 from jaxviz.engine import RunOptions
 from jaxviz.inspection._examples.result import TopExamples
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 from jaxviz.result import Result
 
@@ -28,11 +29,11 @@ CHUNK = 64  # pictures in memory at a time
 class _Peaks:
     """Program: images to the maximum of each channel's map, (n, C)."""
 
-    model: Model
+    network: Network
     layer: str = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, images: Array) -> Array:
-        values = activations(self.model, images, (self.layer,))[self.layer]
+        values = activations(self.network, images, (self.layer,))[self.layer]
         return values.reshape(len(images), -1, values.shape[-1]).max(1)
 
 
@@ -40,7 +41,7 @@ def responses(model: Model, layer: str, result: Result, units: np.ndarray, run: 
     """Return the maximum of some units' maps in each picture of a result, float32 (K, S, U)."""
     count, samples = result.images.shape[:2]
     step = max(1, CHUNK // samples)
-    program = _Peaks(model.bare(), layer)
+    program = _Peaks(model.network, layer)
     parts: list[np.ndarray] = []
     for first in range(0, count, step):
         images = np.asarray(result.images[first : first + step], np.float32)

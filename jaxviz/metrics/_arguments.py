@@ -18,6 +18,7 @@ from jaxviz.attribution._target import AsTarget, ClassTarget, Score, Scored, Tar
 from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 Maps: TypeAlias = Attribution | ArrayLike
 
@@ -119,7 +120,7 @@ def resolve_target(model: Model, target: AsTarget, images: Array, run: RunOption
     """Return the target and its classes now, int32 (N, K), so that other weights or pixels do not change them."""
     resolved, index = as_target(model, target, images)
     if index is None and isinstance(resolved, ClassTarget):
-        index = engine.map_images(_TopClass(model.bare()), images, **run)
+        index = engine.map_images(_TopClass(model.network), images, **run)
     return resolved, index
 
 
@@ -134,29 +135,29 @@ def as_user_target(target: AsTarget, resolved: Target, index: np.ndarray | None)
 @pytree
 @dataclasses.dataclass(frozen=True)
 class _TopClass:
-    model: Model
+    network: Network
 
     def __call__(self, images: Array) -> Array:
         target = ClassTarget(many=False)
-        chosen = target_values(self.model, target, images, None)[1]
+        chosen = target_values(self.network, target, images, None)[1]
         assert chosen is not None
         return chosen
 
 
-def chosen_classes(model: Model, target: Target, images: Array, index: Array | None) -> Array | None:
+def chosen_classes(network: Network, target: Target, images: Array, index: Array | None) -> Array | None:
     """Return the classes (n, K) of images; for use inside traced code. Only top classes take a forward pass."""
     if index is not None or not isinstance(target, ClassTarget):
         return index
-    return target_values(model, target, images, None)[1]
+    return target_values(network, target, images, None)[1]
 
 
-def scores_of_each(model: Model, target: Target, images: Array, index: Array | None) -> Array:
+def scores_of_each(network: Network, target: Target, images: Array, index: Array | None) -> Array:
     """Return the scores (m, K) of images (m, K, H, W, C), one for each target; for use inside traced code."""
     m, k = images.shape[:2]
     flat = images.reshape(m * k, *images.shape[2:])
     if index is not None:
-        return target_values(model, target, flat, index.reshape(m * k, 1))[0].reshape(m, k)
-    scores = target_values(model, target, flat, None)[0]  # (1 or K, m K)
+        return target_values(network, target, flat, index.reshape(m * k, 1))[0].reshape(m, k)
+    scores = target_values(network, target, flat, None)[0]  # (1 or K, m K)
     return scores.reshape(m, k) if len(scores) == 1 else jnp.einsum("kmk->mk", scores.reshape(k, m, k))
 
 

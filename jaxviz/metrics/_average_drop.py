@@ -18,6 +18,7 @@ from jaxviz.attribution._types import Normalization, Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, scores_of_each
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 DropConvention: TypeAlias = Literal["pytorch-grad-cam"]
 
@@ -62,15 +63,15 @@ class Confidence:
 class Multiply:
     """The scores of images and of their products with maps: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Array]:
         images, masks = items["images"], items["masks"][..., None]
-        before, chosen = target_values(self.model, self.target, images, items["index"])
+        before, chosen = target_values(self.network, self.target, images, items["index"])
         baseline = items["baseline"][:, None]
         seen = baseline + (images[:, None] - baseline) * masks
-        after = scores_of_each(self.model, self.target, seen, chosen)
+        after = scores_of_each(self.network, self.target, seen, chosen)
         return {"before": before.T, "after": jnp.where(jnp.isfinite(masks).all((2, 3, 4)), after, jnp.nan)}
 
 
@@ -117,7 +118,7 @@ def confidence(
     elif masks.min() < 0 or masks.max() > 1:
         raise ArgumentError(f"Expected maps in [0, 1] with normalize=None; got {masks.min():.3g} to {masks.max():.3g}.")
     items = question.items(masks=np.clip(masks, 0, 1), baseline=as_baselines(model, baseline, question.images))
-    found = engine.map_images(Multiply(model.bare(), question.target), items, cost=1 + masks.shape[1], **run)
+    found = engine.map_images(Multiply(model.network, question.target), items, cost=1 + masks.shape[1], **run)
     return Confidence(question.shaped(found["before"]), question.shaped(found["after"]))
 
 

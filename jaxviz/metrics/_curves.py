@@ -20,6 +20,7 @@ from jaxviz.attribution._types import Reduction
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, chosen_classes, scores_of_each
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 # The protocol of the RISE paper: softmax, 224 pixels a step, deletion to the mean color, insertion into a blurred image.
 RISE: dict[str, dict[str, Any]] = {
@@ -48,13 +49,13 @@ class Curves:
 class Reveal:
     """`Reduction` over numbers of pixels: the scores of images in which so many pixels are replaced."""
 
-    model: Model
+    network: Network
     target: Target
     counts: Array  # int32 (steps + 1,)
     inserting: bool = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        index = chosen_classes(self.model, self.target, items["images"], items["index"])
+        index = chosen_classes(self.network, self.target, items["images"], items["index"])
         return {"ranks": ranks(items["maps"]), "index": index}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
@@ -62,7 +63,7 @@ class Reveal:
         images, baseline = items["images"][:, None], items["baseline"][:, None]
         seen = jnp.where((first == self.inserting)[..., None], images, baseline)
         flat = seen.reshape(-1, *seen.shape[2:])
-        scores = scores_of_each(self.model, self.target, flat, repeated(fixed["index"], len(numbers)))
+        scores = scores_of_each(self.network, self.target, flat, repeated(fixed["index"], len(numbers)))
         places = jax.nn.one_hot(numbers, len(self.counts)) * valid[:, None]
         return jnp.einsum("snk,sp->nkp", scores.reshape(first.shape[:3]), places, precision="highest")
 
@@ -175,7 +176,7 @@ def _curves(
         base = rise_blur(question.images, model.mean)
     else:
         base = as_baselines(model, baseline, question.images)
-    program = Reveal(model.bare(), question.target, jnp.asarray(counts, jnp.int32), inserting)
+    program = Reveal(model.network, question.target, jnp.asarray(counts, jnp.int32), inserting)
     items = question.items(maps=ordered, baseline=base)
     found = engine.reduce_images(program, items, len(counts), cost=ordered.shape[1], **run)
     return Curves(question.shaped(found["value"]), question.shaped(found["curves"]), (counts / total).astype(np.float32))

@@ -20,6 +20,7 @@ from jaxviz.attribution._target import AsTarget, Score, Target, target_values
 from jaxviz.engine import RunOptions
 from jaxviz.metrics._arguments import Maps, as_question, chosen_classes
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 Perturbation: TypeAlias = Literal["square", "noise"] | ArrayLike | Callable[[Array, Array], Array]
 
@@ -32,7 +33,7 @@ GRADIENTS = ("saliency", "guided_backprop", "deconvnet", "smoothgrad", "smoothgr
 class Perturb:
     """`Reduction` over perturbations: the change that a map predicts, and the change of the score."""
 
-    model: Model
+    network: Network
     target: Target
     strength: Array  # the side of the square, or the standard deviation
     seed: Array
@@ -42,15 +43,15 @@ class Perturb:
     normalize: bool = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        index = chosen_classes(self.model, self.target, items["images"], items["index"])
-        scores, _ = target_values(self.model, self.target, items["images"], index)
+        index = chosen_classes(self.network, self.target, items["images"], items["index"])
+        scores, _ = target_values(self.network, self.target, items["images"], index)
         return {"index": index, "scores": scores.T}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> dict[str, Array]:
         images, maps, s = items["images"], items["maps"], len(numbers)
         taken = self._taken(items, numbers)  # (s, n, H, W, C)
         index = repeated(fixed["index"], s)
-        scores, _ = target_values(self.model, self.target, (images - taken).reshape(-1, *images.shape[1:]), index)
+        scores, _ = target_values(self.network, self.target, (images - taken).reshape(-1, *images.shape[1:]), index)
         change = fixed["scores"] - scores.T.reshape(s, *fixed["scores"].shape)
         if self.multiplied:  # such a map belongs to the full difference to the baseline: take the share of it
             full = images - items["baseline"]
@@ -169,7 +170,7 @@ def infidelity(
     if kind == "square" and not (strength == int(strength) and 1 <= strength <= min(size)):
         raise ArgumentError(f"Expected the side of a square from 1 to {min(size)} pixels; got {strength!r}.")
     program = Perturb(
-        model.bare(),
+        model.network,
         question.target,
         leaf(strength, "strength", low=0.0),
         as_seed(seed),

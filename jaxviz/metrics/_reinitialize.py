@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +86,7 @@ def cascade(
                     raise ArgumentError(f"Expected draw to return shape {old.shape} for {_dotted(path)!r}; got {value.shape}.")
                 state[path] = flat[path].replace(jnp.asarray(value, old.dtype))
                 done.add(path)
-        yield name, dataclasses.replace(model, state=nnx.from_flat_state(list(state.items())))
+        yield name, model.with_state(nnx.from_flat_state(list(state.items())))
 
 
 def weight_layers(model: Model) -> list[str]:

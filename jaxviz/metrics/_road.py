@@ -22,6 +22,7 @@ from jaxviz.metrics._arguments import Maps, as_question, scores_of_each
 from jaxviz.metrics._curves import has_order, ranks
 from jaxviz.metrics._inpaint import impute
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -62,7 +63,7 @@ class Road:
 class Remove:
     """`Reduction` over shares: the scores of images with a share of the pixels imputed, for both orders."""
 
-    model: Model
+    network: Network
     target: Target
     fractions: Array  # float32 (F,)
     noise: Array  # float32 (C,)
@@ -70,7 +71,7 @@ class Remove:
     by_percentile: bool = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        scores, chosen = target_values(self.model, self.target, items["images"], items["index"])
+        scores, chosen = target_values(self.network, self.target, items["images"], items["index"])
         return {"scores": scores.T, "index": chosen, "ranks": ranks(items["maps"])}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
@@ -91,7 +92,7 @@ class Remove:
         draws = jax.vmap(lambda key: jax.random.normal(key, (h * w * shape[-1],)))(keys)
         noise = draws.reshape(len(numbers), n, 1, h, w, -1) * self.noise
         filled = (filled + jnp.where(keep[..., None], 0, noise)).reshape(-1, k, *shape[3:])
-        scores = scores_of_each(self.model, self.target, filled, repeated(fixed["index"], len(numbers)))
+        scores = scores_of_each(self.network, self.target, filled, repeated(fixed["index"], len(numbers)))
         places = jax.nn.one_hot(numbers, 2 * len(self.fractions)) * valid[:, None]
         return jnp.einsum("snk,sp->nkp", scores.reshape(shape[:3]), places, precision="highest")
 
@@ -149,7 +150,7 @@ def road(
     pixels = question.pixels(reduce)
     size = leaf(noise, "noise", low=0.0) * (model.std if convention is not None else jnp.ones_like(model.std))
     program = Remove(
-        model.bare(),
+        model.network,
         question.target,
         jnp.asarray(shares),
         size,

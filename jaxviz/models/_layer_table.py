@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple, SupportsIndex, overload
 
 import jax
 from flax import nnx
 
 from jaxviz._types import Array
-from jaxviz.models._taps import Function, abstract_image, resolve, run, takes
+from jaxviz.models._network import Network, PureFunction
+from jaxviz.models._taps import resolve, run, takes
 from jaxviz.ops import EXACT, Ops
 from jaxviz.ops._pooling import adaptive_windows
-
-if TYPE_CHECKING:
-    from jaxviz.models._model import Model
 
 
 class ReceptiveField(NamedTuple):
@@ -201,9 +199,9 @@ def _both(a: ReceptiveField, b: ReceptiveField) -> ReceptiveField:
     return ReceptiveField((bottom - top, right - left), large.stride, start=(top, left))
 
 
-def layer_table(model: Model, size: tuple[int, int]) -> LayerTable:
+def layer_table(network: Network, size: tuple[int, int]) -> LayerTable:
     """Run the network abstractly on one image of this size and describe every value that it taps."""
-    module = None if isinstance(model.graphdef, Function) else nnx.merge(model.graphdef, model.state)
+    module = None if isinstance(network.graphdef, PureFunction) else nnx.merge(network.graphdef, network.state)
     paths = {} if module is None else _module_kinds(module)
     trace = _Trace(size)
     layers: list[Layer] = []
@@ -222,11 +220,11 @@ def layer_table(model: Model, size: tuple[int, int]) -> LayerTable:
         last.append(value)
         return value
 
-    def abstract(state: Any, x: Array) -> Array:
+    def abstract(network: Network, x: Array) -> Array:
         trace.note(x, "input", ReceptiveField((1, 1), (1, 1)))
-        return run(model.graphdef, state, x, tap, trace.ops() if module is not None and takes(module, "ops") else EXACT)
+        return run(network, x, tap, trace.ops() if module is not None and takes(module, "ops") else EXACT)
 
-    jax.eval_shape(abstract, model.state, abstract_image(model, size))
+    jax.eval_shape(abstract, network, network.abstract_image(size))
     return LayerTable(layers)
 
 

@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz._types import Array
-from jaxviz.models._model import Model
-from jaxviz.models._taps import abstract, calls_through_ops, captured, nodes, normalised, signature
+from jaxviz.models._network import Network, Structure
+from jaxviz.models._taps import calls_through_ops, capture, nodes, normalize
 from jaxviz.ops._patches import Axis, Patch, PatchOps, UnknownMap, is_large, whole_maps
 
 IMAGES = ""  # the name of the normalised images among a network's maps
 
 
 def changed_activations(
-    model: Model, patches: Array, at: Array, maps: dict[str, Array], images: Array, names: Sequence[str]
+    network: Network, patches: Array, at: Array, maps: dict[str, Array], images: Array, names: Sequence[str]
 ) -> dict[str, Array]:
     """Return the values of some layers, of s versions of n images in each of which a patch was replaced; in traced code.
 
     Args:
-        model: a network for which `maps_around_patches` has an answer.
+        network: a network for which `maps_around_patches` has an answer.
         patches: float32 (s * n, h, w, C) in [0, 1], what stands in the images.
         at: int32 (s, n, 2), their first row and column.
         maps: the values (n, ...) of the layers that `maps_around_patches` names, of the images as they are.
@@ -34,58 +34,57 @@ def changed_activations(
     Returns:
         For each name float32 (s * n, ...), the s versions in front.
     """
-    maps = {**maps, IMAGES: normalised(model, images)}
+    maps = {**maps, IMAGES: normalize(network, images)}
     size = (images.shape[1], images.shape[2])
-    return _captured(model, normalised(model, patches), at, size, maps.__getitem__, names)
+    return _captured(network, normalize(network, patches), at, size, maps.__getitem__, names)
 
 
 def maps_around_patches(
-    model: Model, patch: tuple[int, int], size: tuple[int, int], names: Sequence[str]
+    network: Network, patch: tuple[int, int], size: tuple[int, int], names: Sequence[str]
 ) -> tuple[str, ...] | None:
     """Return the layers whose values as they were `changed_activations` needs; None where it would gain or know nothing.
 
     Args:
-        model: any network or function.
+        network: any network or function.
         patch, size: (h, w) of the patches, (H, W) of the images.
         names: what is asked for.
     """
-    if not calls_through_ops(model) or is_large((Axis(size[0], patch[0]), Axis(size[1], patch[1]))):
+    if not calls_through_ops(network) or is_large((Axis(size[0], patch[0]), Axis(size[1], patch[1]))):
         return None
-    return _around(model.graphdef, *signature(model.state), patch, tuple(names), (*size, model.in_channels))
+    return _around(network.structure, patch, tuple(names), size)
 
 
 @functools.lru_cache(maxsize=256)
 def _around(
-    graphdef: Any, treedef: Any, avals: tuple, patch: tuple[int, int], names: tuple[str, ...], shape: tuple[int, int, int]
+    structure: Structure, patch: tuple[int, int], names: tuple[str, ...], size: tuple[int, int]
 ) -> tuple[str, ...] | None:
     needed: dict[str, None] = {}
 
-    def trace(state: Any) -> dict[str, Array]:
-        *size, channels = shape
-        model = Model(state, jnp.zeros(channels), jnp.ones(channels), graphdef)
-        shapes = {node.name: node.shape for node in nodes(model, (size[0], size[1]))} | {IMAGES: shape}
+    def trace(network: Network) -> dict[str, Array]:
+        channels = network.in_channels
+        shapes = {node.name: node.shape for node in nodes(network, size)} | {IMAGES: (*size, channels)}
 
         def base(name: str) -> Array:
             needed[name] = None
             return jnp.zeros((1, *shapes[name]))
 
         nowhere = jnp.zeros((1, 1, 2), jnp.int32)
-        return _captured(model, jnp.zeros((1, *patch, channels)), nowhere, (size[0], size[1]), base, names)
+        return _captured(network, jnp.zeros((1, *patch, channels)), nowhere, size, base, names)
 
     try:
-        jax.eval_shape(trace, abstract(treedef, avals))
+        jax.eval_shape(trace, structure.abstract())
     except (UnknownMap, TypeError, AttributeError):  # the network computes with maps other than through `ops`
         return None
     return tuple(name for name in needed if name != IMAGES)
 
 
 def _captured(
-    model: Model, patches: Array, at: Array, size: tuple[int, int], maps: Callable[[str], Array], names: Sequence[str]
+    network: Network, patches: Array, at: Array, size: tuple[int, int], maps: Callable[[str], Array], names: Sequence[str]
 ) -> dict[str, Array]:
     """Return the values of layers, given normalised patches and what gives the maps as they were."""
     axes = (Axis(size[0], patches.shape[1]), Axis(size[1], patches.shape[2]))
     seen: Any = Patch(patches, at, axes, IMAGES)
-    found = captured(model, seen, names, ops=PatchOps(maps).ops(), tap=_named)
+    found = capture(network, seen, names, ops=PatchOps(maps).ops(), tap=_named)
     return {name: whole_maps(value, maps) for name, value in found.items()}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,8 @@ from flax import nnx
 
 from jaxviz._errors import LayerError, UnsupportedError, near_matches
 from jaxviz._types import Array, ArrayLike
+from jaxviz.models._network import Network, PureFunction, Structure
 from jaxviz.ops import EXACT, Ops
-
-if TYPE_CHECKING:
-    from jaxviz.models._model import Model
 
 Tap: TypeAlias = Callable[[str, Array], Array]
 
@@ -34,17 +32,6 @@ def scope(tap: Tap, prefix: str | int) -> Tap:
 
 class Stop(Exception):
     """Raised by a tap to leave the network early; deeper layers are then never traced."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Function:
-    """A pure function in the place of a network's graph: `fn(images)`, or `fn(params, images)` where it has any."""
-
-    fn: Callable[..., Array]
-    has_params: bool = False
-
-    def __call__(self, params: Any, images: Array) -> Array:
-        return self.fn(params, images) if self.has_params else self.fn(images)
 
 
 class Node(NamedTuple):
@@ -76,9 +63,10 @@ def _numbered(tap: Tap) -> Tap:
     return numbered
 
 
-def run(graphdef: Any, state: Any, x: Array, tap: Tap, ops: Ops) -> Array:
-    """Run a network or a pure function on normalised images; every name that the tap sees is unique."""
-    if isinstance(graphdef, Function):
+def run(network: Network, x: Array, tap: Tap, ops: Ops) -> Array:
+    """Return the logits of normalized images; every name that the tap sees is unique."""
+    graphdef, state = network.graphdef, network.state
+    if isinstance(graphdef, PureFunction):
         if ops != EXACT:
             raise UnsupportedError(
                 "A rule such as guided backpropagation replaces an operation inside the network, but this model is a "
@@ -97,71 +85,56 @@ def run(graphdef: Any, state: Any, x: Array, tap: Tap, ops: Ops) -> Array:
     return module(x, tap=_numbered(tap))
 
 
-def calls_through_ops(model: Model) -> bool:
+def calls_through_ops(network: Network) -> bool:
     """Say whether the network takes its operations from an `ops` table, so that a rule can replace one of them."""
-    return not isinstance(model.graphdef, Function) and _calls_through_ops(model.graphdef, *signature(model.state))
+    return not isinstance(network.graphdef, PureFunction) and _calls_through_ops(network.structure)
 
 
 @functools.lru_cache(maxsize=256)
-def _calls_through_ops(graphdef: Any, treedef: Any, avals: tuple) -> bool:
-    return takes(jax.eval_shape(lambda state: nnx.merge(graphdef, state), abstract(treedef, avals)), "ops")
+def _calls_through_ops(structure: Structure) -> bool:
+    return takes(jax.eval_shape(lambda network: nnx.merge(network.graphdef, network.state), structure.abstract()), "ops")
 
 
-def signature(state: Any) -> tuple[Any, tuple]:
-    """Return what a network's structure depends on: the structure of its weights, and their shapes and types."""
-    leaves, treedef = jax.tree.flatten(state)
-    return treedef, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-
-
-def abstract(treedef: Any, avals: tuple) -> Any:
-    return jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*aval) for aval in avals])
-
-
-def abstract_image(model: Model, size: tuple[int, int]) -> jax.ShapeDtypeStruct:
-    """Return one image (1, H, W, C) as the network sees it: float32, or float64 where the model's mean and std are."""
-    return jax.ShapeDtypeStruct((1, *size, model.in_channels), jnp.result_type(jnp.float32, model.mean, model.std))
-
-
-def is_normalised(model: Model) -> bool | None:
-    """Say whether the network has batch normalisation; None where it does not take its operations from an `ops` table."""
-    if not calls_through_ops(model):
-        return None
-    return _is_normalised(model.graphdef, *signature(model.state), abstract_image(model, model.input_size))
+def has_batch_norm(network: Network) -> bool | None:
+    """Say whether the network has batch normalization; None where it does not take its operations from an `ops` table."""
+    return _has_batch_norm(network.structure) if calls_through_ops(network) else None
 
 
 @functools.lru_cache(maxsize=256)
-def _is_normalised(graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct) -> bool:
+def _has_batch_norm(structure: Structure) -> bool:
     seen: list[Array] = []
+    network = structure.abstract()
 
     def batch_norm(x: Array, *arguments: Any, **options: Any) -> Array:
         seen.append(x)
         return EXACT.batch_norm(x, *arguments, **options)
 
     ops = dataclasses.replace(EXACT, batch_norm=batch_norm)
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, no_tap, ops), abstract(treedef, avals), image)
+    jax.eval_shape(lambda network, x: run(network, x, no_tap, ops), network, network.abstract_image(network.input_size))
     return bool(seen)
 
 
-def nodes(model: Model, size: tuple[int, int]) -> tuple[Node, ...]:
+def nodes(network: Network, size: tuple[int, int]) -> tuple[Node, ...]:
     """Return every tapped value of the network for images of this size (H, W), in the order of computation."""
-    return _nodes(model.graphdef, *signature(model.state), abstract_image(model, size))
+    return _nodes(network.structure, size)
 
 
 @functools.lru_cache(maxsize=256)
-def _nodes(graphdef: Any, treedef: Any, avals: tuple, image: jax.ShapeDtypeStruct) -> tuple[Node, ...]:
-    found: list[Node] = []
+def _nodes(structure: Structure, size: tuple[int, int]) -> tuple[Node, ...]:
+    tapped: list[Node] = []
+    network = structure.abstract()
 
     def tap(name: str, value: Array) -> Array:
-        found.append(Node(name, value.shape[1:]))
+        tapped.append(Node(name, value.shape[1:]))
         return value
 
-    jax.eval_shape(lambda s, x: run(graphdef, s, x, tap, EXACT), abstract(treedef, avals), image)
-    return tuple(found)
+    jax.eval_shape(lambda network, x: run(network, x, tap, EXACT), network, network.abstract_image(size))
+    return tuple(tapped)
 
 
-def layer_shape(model: Model, name: str, size: tuple[int, int]) -> tuple[int, ...]:
+def layer_shape(network: Network, name: str, size: tuple[int, int]) -> tuple[int, ...]:
     """Return the shape of a layer's value for one image of this size (H, W): (h, w, C) or (C,)."""
-    known = {node.name: node.shape for node in nodes(model, size)}
+    known = {node.name: node.shape for node in nodes(network, size)}
     return known[resolve(name, list(known))]
 
 
@@ -186,27 +159,27 @@ def resolve(name: str, names: Sequence[str]) -> str:
     )
 
 
-def normalised(model: Model, images: ArrayLike) -> Array:
+def normalize(network: Network, images: ArrayLike) -> Array:
     """Return `(images - mean) / std` per channel."""
-    return (jnp.asarray(images) - model.mean[None, None, None, :]) / model.std[None, None, None, :]
+    return (jnp.asarray(images) - network.mean[None, None, None, :]) / network.std[None, None, None, :]
 
 
-def forward(model: Model, images: ArrayLike, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
+def forward(network: Network, images: ArrayLike, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
     """Return the logits (N, classes) of images float32 (N, H, W, C) in [0, 1]; for use inside traced code.
 
     `tap(name, value) -> value` sees, and may replace, every value on the way. Nothing is checked or compiled here:
     `model(images)` does both.
     """
-    return run(model.graphdef, model.state, normalised(model, images), tap, ops)
+    return run(network, normalize(network, images), tap, ops)
 
 
-def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: Ops = EXACT) -> dict[str, Array]:
+def activations(network: Network, images: ArrayLike, names: Sequence[str], *, ops: Ops = EXACT) -> dict[str, Array]:
     """Return the values of some layers; for use inside traced code.
 
     The network stops at the deepest of them, so deeper layers are never traced.
 
     Args:
-        model: the network.
+        network: the network.
         images: float32 (N, H, W, C) in [0, 1].
         names: names of nodes or modules; the keys of the result.
         ops: the operations to compute with.
@@ -217,94 +190,79 @@ def activations(model: Model, images: ArrayLike, names: Sequence[str], *, ops: O
     Raises:
         LayerError: a name that the network does not have.
     """
-    return captured(model, normalised(model, images), names, ops=ops)
+    return capture(network, normalize(network, images), names, ops=ops)
 
 
-def captured(model: Model, x: Array, names: Sequence[str], *, ops: Ops = EXACT, tap: Tap = no_tap) -> dict[str, Array]:
-    """Return what `activations` does, given normalised images; the network sees `x`, and what `tap` returns of values."""
-    known = [node.name for node in nodes(model, (x.shape[1], x.shape[2]))]
-    wanted = {name: resolve(name, known) for name in names}
-    found: dict[str, Array] = {}
-
-    def capture(name: str, value: Array) -> Array:
-        value = tap(name, value)
-        if name in wanted.values():
-            found[name] = value
-            if len(found) == len(set(wanted.values())):
-                raise Stop
-        return value
-
-    if wanted:
-        try:
-            run(model.graphdef, model.state, x, capture, ops)
-        except Stop:
-            pass
-    return {name: found[node] for name, node in wanted.items()}
+def capture(network: Network, x: Array, names: Sequence[str], *, ops: Ops = EXACT, tap: Tap = no_tap) -> dict[str, Array]:
+    """Return what `activations` returns, given normalized images `x`; values go through `tap` first, which may replace them."""
+    node_names = [node.name for node in nodes(network, (x.shape[1], x.shape[2]))]
+    node_of = {name: resolve(name, node_names) for name in names}
+    values = _run_until(network, x, set(node_of.values()), tap, ops)
+    return {name: values[node] for name, node in node_of.items()}
 
 
-def altered(
-    model: Model, images: ArrayLike, names: Sequence[str], layer: str, change: Callable[[Array], Array], *, ops: Ops = EXACT
-) -> tuple[dict[str, Array], Array]:
-    """Return the values of some layers with another layer's value put through `change`, and that value as it was.
+def intervene(
+    network: Network,
+    images: ArrayLike,
+    names: Sequence[str],
+    changes: Mapping[str, Callable[[Array], Array]],
+    *,
+    ops: Ops = EXACT,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the values of some layers with those of others changed, and these as they were; for use inside traced code.
 
-    For use inside traced code. Of a derivative with respect to what `change` adds, and of many changes at once (`jax.vmap`),
-    only what lies above the layer is computed again; where `change` ignores its argument, nothing below it is computed.
+    For derivatives with respect to what a change adds, and for many changes at once (`jax.vmap`), only what lies above the
+    changed layers is computed again; where a change ignores its argument, nothing below it is computed.
 
     Args:
-        model: the network.
+        network: the network.
         images: float32 (N, H, W, C) in [0, 1].
-        names: names of nodes or modules; the keys of the result.
-        layer: a node, or a module (its last node).
-        change: takes the layer's value and returns what stands in its place, of the same shape.
+        names: names of nodes or modules; the keys of the first result.
+        changes: for each layer, a node or a module (its last node), a function of its value that returns the new value, of
+            the same shape.
         ops: the operations to compute with.
 
-    Raises:
-        LayerError: a name that the network does not have.
-    """
-    found, before = altered_layers(model, images, names, {layer: change}, ops=ops)
-    return found, before[layer]
-
-
-def altered_layers(
-    model: Model, images: ArrayLike, names: Sequence[str], changes: Mapping[str, Callable[[Array], Array]], *, ops: Ops = EXACT
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return the values of some layers with those of others changed, and these as they were; as `altered`.
-
-    Args:
-        model, images, names, ops: as of `altered`.
-        changes: for each layer, a node or a module (its last node), what takes its value and returns what stands in its place.
+    Returns:
+        The values of `names`, and those of the layers of `changes` before the change.
 
     Raises:
         LayerError: a name that the network does not have.
+
+    >>> acts, before = intervene(model.network, images, ("output",), {"layer3": jnp.zeros_like})
+    >>> acts["output"].shape, before["layer3"].shape
+    ((2, 10), (2, 8, 8, 256))
     """
-    known = [node.name for node in nodes(model, (images.shape[1], images.shape[2]))]
-    wanted = {name: resolve(name, known) for name in names}
-    changed = {resolve(layer, known): layer for layer in changes}
-    missing = {*changed, *wanted.values()}
-    found: dict[str, Array] = {}
+    node_names = [node.name for node in nodes(network, (images.shape[1], images.shape[2]))]
+    node_of = {name: resolve(name, node_names) for name in names}
+    changed = {resolve(layer, node_names): layer for layer in changes}
     before: dict[str, Array] = {}
 
-    def tap(name: str, value: Array) -> Array:
-        if name in changed:
-            before[changed[name]] = value
-            value = changes[changed[name]](value)
-        if name in missing:
-            found[name] = value
-            if len(found) == len(missing):
+    def change(name: str, value: Array) -> Array:
+        if name not in changed:
+            return value
+        layer = changed[name]
+        before[layer] = value
+        return changes[layer](value)
+
+    values = _run_until(network, normalize(network, images), {*changed, *node_of.values()}, change, ops)
+    return {name: values[node] for name, node in node_of.items()}, before
+
+
+def _run_until(network: Network, x: Array, targets: set[str], tap: Tap, ops: Ops) -> dict[str, Array]:
+    """Run until every node of `targets` has a value, after `tap`; deeper layers are never traced."""
+    values: dict[str, Array] = {}
+
+    def record(name: str, value: Array) -> Array:
+        value = tap(name, value)
+        if name in targets:
+            values[name] = value
+            if len(values) == len(targets):
                 raise Stop
         return value
 
-    try:
-        forward(model, images, tap=tap, ops=ops)
-    except Stop:
-        pass
-    return {name: found[node] for name, node in wanted.items()}, before
-
-
-def perturbed(model: Model, images: ArrayLike, name: str, delta: ArrayLike, *, ops: Ops = EXACT) -> tuple[Array, Array]:
-    """Return the logits with `delta` added to a layer's value, and that value without it; inside traced code.
-
-    The derivative of the logits with respect to `delta`, at zero, is their derivative with respect to the layer. As `altered`.
-    """
-    found, value = altered(model, images, ("output",), name, lambda value: value + delta, ops=ops)
-    return found["output"], value
+    if targets:
+        try:
+            run(network, x, record, ops)
+        except Stop:
+            pass
+    return values

@@ -27,7 +27,7 @@ class LayerObjective(Objective):
     layer: str = static()
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        layer_shape(model, self.layer, size)
+        layer_shape(model.network, self.layer, size)
         return self
 
     def layers(self) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ class Channel(LayerObjective):
         return _select(_spatial_mean(acts[self.layer]), self.index)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        channels = layer_shape(model, self.layer, size)[-1]
+        channels = layer_shape(model.network, self.layer, size)[-1]
         return dataclasses.replace(self, index=_check_units(self.index, channels, self.layer))
 
     def units(self) -> tuple[str, np.ndarray] | None:
@@ -66,12 +66,12 @@ class Neuron(LayerObjective):
         return _select(at_position(acts[self.layer], self.y, self.x), self.index)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        shape = layer_shape(model, self.layer, size)
+        shape = layer_shape(model.network, self.layer, size)
         y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, index=_check_units(self.index, shape[-1], self.layer), y=y, x=x)
 
     def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
-        shapes = [layer_shape(model, self.layer, s) for s in (size, other)]
+        shapes = [layer_shape(model.network, self.layer, s) for s in (size, other)]
         y, x = (move_position(p, axis, *shapes) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, y=y, x=x)
 
@@ -113,7 +113,7 @@ class Logit(Objective):
         return _select(acts["output"], self.index)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        shape = layer_shape(model, "output", size)
+        shape = layer_shape(model.network, "output", size)
         if len(shape) != 1:
             raise ArgumentError(f"A logit needs an output of shape (N, classes); this network's is (N, {shape}).")
         index = self.index
@@ -150,7 +150,7 @@ class Function(Objective):
         class Recorder(dict[str, Array]):
             def __missing__(self, name: str) -> Array:
                 used.append(name)
-                return jnp.zeros((2, *layer_shape(model, name, size)), jnp.float32)
+                return jnp.zeros((2, *layer_shape(model.network, name, size)), jnp.float32)
 
         out = jax.eval_shape(lambda x: self.fn(Recorder(), x), images)
         if getattr(out, "shape", None) != (2,):

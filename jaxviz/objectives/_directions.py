@@ -28,7 +28,7 @@ class Direction(LayerObjective):
         return aligned(act, jnp.asarray(self.vector), self.cossim_power).mean(1)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        _check_last(self.vector, layer_shape(model, self.layer, size)[-1:], self.layer)
+        _check_last(self.vector, layer_shape(model.network, self.layer, size)[-1:], self.layer)
         return self
 
     def labels(self, model: Model) -> tuple[str, ...]:
@@ -47,13 +47,13 @@ class NeuronDirection(Direction):
         return aligned(act, jnp.asarray(self.vector), self.cossim_power)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        shape = layer_shape(model, self.layer, size)
+        shape = layer_shape(model.network, self.layer, size)
         _check_last(self.vector, shape[-1:], self.layer)
         y, x = (check_position(p, axis, shape, self.layer, size) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, y=y, x=x)
 
     def at_size(self, model: Model, size: tuple[int, int], other: tuple[int, int]) -> Objective:
-        shapes = [layer_shape(model, self.layer, s) for s in (size, other)]
+        shapes = [layer_shape(model.network, self.layer, s) for s in (size, other)]
         y, x = (move_position(p, axis, *shapes) for axis, p in enumerate((self.y, self.x)))
         return dataclasses.replace(self, y=y, x=x)
 
@@ -74,7 +74,7 @@ class TensorDirection(LayerObjective):
         return aligned(_center(act, h, w), _center(tensor, h, w), self.cossim_power).mean((1, 2))
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        shape = layer_shape(model, self.layer, size)
+        shape = layer_shape(model.network, self.layer, size)
         if len(shape) != 3:
             raise ArgumentError(f"Layer {self.layer!r} has no positions (shape {shape}); use direction().")
         _check_last(self.tensor, shape[-1:], self.layer)

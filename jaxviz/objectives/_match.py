@@ -31,7 +31,7 @@ class Match(LayerObjective):
         return closeness(acts[self.layer], jnp.asarray(self.target)[None], self.distance, self.cossim_power)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        shape = layer_shape(model, self.layer, size)
+        shape = layer_shape(model.network, self.layer, size)
         if np.shape(self.target)[-3:] != (shape if len(shape) == 3 else (1, 1, *shape)):
             at = f"{size[0]} x {size[1]} pixels"
             got = np.shape(self.target)[-3:] if len(shape) == 3 else np.shape(self.target)[-1:]
@@ -57,7 +57,7 @@ class MatchImage(LayerObjective):
         return closeness(acts[self.layer], acts[reference_name(self.layer)], self.distance, self.cossim_power)
 
     def bind(self, model: Model, size: tuple[int, int]) -> Objective:
-        layer_shape(model, self.layer, size)
+        layer_shape(model.network, self.layer, size)
         return dataclasses.replace(self, image=fitted(self.image, model, size))
 
     def ids(self, model: Model) -> np.ndarray | None:

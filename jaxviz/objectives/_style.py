@@ -97,7 +97,7 @@ def style(layer: str, images: ArrayLike | None = None, *, grams: ArrayLike | Non
 
 
 def _channels(model: Model, layer: str, size: tuple[int, int]) -> int:
-    shape = layer_shape(model, layer, size)
+    shape = layer_shape(model.network, layer, size)
     if len(shape) != 3:
         raise ArgumentError(f"Layer {layer!r} has no positions (shape {shape}), so it has no style.")
     return shape[-1]

@@ -122,7 +122,7 @@ def _our_inputs(model: Model) -> Callable[[np.ndarray], list[tuple[str, np.ndarr
 
     def run(x):
         with jax.default_matmul_precision("highest"):
-            found = [np.asarray(value) for value in everything(model.bare(), x)]
+            found = [np.asarray(value) for value in everything(model.network, x)]
         found = [np.ascontiguousarray(value.transpose(0, 3, 1, 2)) if value.ndim == 4 else value for value in found]
         return list(zip(kinds, found, strict=True))
 

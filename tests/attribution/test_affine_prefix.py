@@ -40,7 +40,7 @@ def _brightness(acts, images):
 
 def stem(model: Model, target=None, size: tuple[int, int] = SIZE) -> str | None:
     made, _ = as_target(model, target, np.zeros((1, *size, 3), np.float32))
-    return find_stem(model, made, size)
+    return find_stem(model.network, made, size)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_gradients_above_it_pulled_back_are_the_gradients() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(3, 16, 16, 3))
     target, index = as_target(model, [[0, 4]], x)
     size = x.shape[1:3]
-    values = activations(model, x, ("conv1",))["conv1"]
-    found = jax.jit(lambda v: stem_gradients(model, target, "conv1", v, index, size))(values)
-    maps = jax.jit(lambda g: pull_to_images(model, "conv1", x, jnp.swapaxes(g, 0, 1)))(found)
-    _, wanted, _ = gradients(model, target, x, index)
+    values = activations(model.network, x, ("conv1",))["conv1"]
+    found = jax.jit(lambda v: stem_gradients(model.network, target, "conv1", v, index, size))(values)
+    maps = jax.jit(lambda g: pull_to_images(model.network, "conv1", x, jnp.swapaxes(g, 0, 1)))(found)
+    _, wanted, _ = gradients(model.network, target, x, index)
     np.testing.assert_allclose(jnp.swapaxes(maps, 0, 1), wanted, atol=1e-6 * float(jnp.abs(wanted).max()))

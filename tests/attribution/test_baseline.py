@@ -18,7 +18,7 @@ IMAGES = random_images(2, 16, 12, 3)
 def test_mean_is_zero_to_the_network() -> None:
     found = as_baselines(MODEL, "mean", IMAGES)
     assert found.shape == IMAGES.shape and np.all(found == MODEL.mean)
-    bias_only = forward(MODEL, found)
+    bias_only = forward(MODEL.network, found)
     np.testing.assert_allclose(bias_only, MODEL.module()(np.zeros((2, 16, 12, 3), np.float32)), atol=1e-7)
 
 

@@ -20,7 +20,7 @@ def values(target) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the scores (N, K) of a user's target, and the classes (N, K)."""
     made, index = as_target(MODEL, target, IMAGES)
     with jax.default_matmul_precision("highest"):
-        scores, chosen = target_values(MODEL.bare(), made, np.asarray(IMAGES), index)
+        scores, chosen = target_values(MODEL.network, made, np.asarray(IMAGES), index)
     return np.asarray(scores).T, None if chosen is None else np.asarray(chosen)
 
 
@@ -152,6 +152,6 @@ def test_k_targets_share_one_forward_pass() -> None:
         made, index = as_target(MODEL, target, IMAGES)
         from jaxviz.attribution._methods.gradient import gradients
 
-        return convolutions(lambda x: gradients(MODEL.bare(), made, x, index), np.asarray(IMAGES))
+        return convolutions(lambda x: gradients(MODEL.network, made, x, index), np.asarray(IMAGES))
 
     assert computed([[0, 1, 2]]) == computed(0) == 4  # two forward, two backward, of three rows for three targets

@@ -7,7 +7,7 @@ import pytest
 
 import jaxviz as jv
 from jaxviz._visualize.run import default_learning_rate
-from jaxviz.models import is_normalised
+from jaxviz.models import has_batch_norm
 from tests.families.networks import SIZE, network
 from tests.tiny import tiny_model
 
@@ -39,9 +39,9 @@ def test_the_activation_reached_at_fixed_steps(family: str) -> None:
 def test_families_are_known_by_their_normalisation() -> None:
     rates = {family: default_learning_rate(network(family)) for family in ("resnet", "vgg", "vgg_bn")}
     assert rates == {"resnet": 0.01, "vgg": 0.02, "vgg_bn": 0.01}
-    assert is_normalised(jv.load()) and not is_normalised(tiny_model())
+    assert has_batch_norm(jv.load().network) and not has_batch_norm(tiny_model().network)
     pure = jv.from_function(lambda images: images.mean((1, 2)))
-    assert is_normalised(pure) is None and default_learning_rate(pure) == 0.01
+    assert has_batch_norm(pure.network) is None and default_learning_rate(pure) == 0.01
     assert jv.visualize(tiny_model(), "relu:0", steps=1, size=16).settings["learning_rate"] == 0.02
 
 

@@ -81,7 +81,7 @@ def test_new_weights_are_those_of_the_beginning() -> None:
     """Of batch normalisation the statistics too; kernels have the deviation that they have in a new network."""
     model = resnet(1, 1, 1, 1)
     filled = jax.tree.map(lambda leaf: leaf + 3.0, model.state)
-    model = jv.Model(filled, model.mean, model.std, model.graphdef, input_size=(32, 32))
+    model = model.with_state(filled)
     *_, (_, last) = cascade(model)
     found = parameters(last)
     fresh = parameters(resnet(1, 1, 1, 1, rngs=nnx.Rngs(0)))

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxviz.models import Model
+from jaxviz.models import Model, Network
 from jaxviz.models._files.checkpoint import to_state
-from jaxviz.models._model import preprocessing
+from jaxviz.models._from_module import preprocessing
 from jaxviz.models._zoo.layers import BatchNorm, Conv, Linear
 from jaxviz.models._zoo.registry import architecture
 from jaxviz.models._zoo.resnet import ResNet
@@ -151,7 +151,7 @@ def model_of(name: str, module, **options) -> Model:
     """Return our network of this name with the torch network's weights."""
     tensors = {key: value.numpy() for key, value in module.state_dict().items()}
     graphdef, state = to_state(lambda: network(name, **options), tensors)
-    return Model(state, *preprocessing(MEAN, STD), graphdef, name)
+    return Model(Network(state, *preprocessing(MEAN, STD), graphdef), name)
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

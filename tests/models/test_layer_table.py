@@ -74,7 +74,7 @@ def test_receptive_field_is_the_support_of_the_gradient():
 
         def unit(x, row, column, name=layer.name):
             seen = {}
-            forward(model, x, tap=lambda n, v: seen.setdefault(n, v))
+            forward(model.network, x, tap=lambda n, v: seen.setdefault(n, v))
             return seen[name][:, row, column].sum()
 
         gradient = jax.jit(jax.grad(unit))
@@ -143,7 +143,7 @@ def support(model, x, layer, row, column):
 
     def unit(x, row, column):
         seen = {}
-        forward(model, x, tap=lambda n, v: seen.setdefault(n, v))
+        forward(model.network, x, tap=lambda n, v: seen.setdefault(n, v))
         return jnp.abs(seen[layer.name][:, row, column]).sum()
 
     gradient = np.abs(GRADIENTS.setdefault((model.name, layer.name), jax.jit(jax.grad(unit)))(x, row, column)).sum((0, 3))

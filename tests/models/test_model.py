@@ -14,7 +14,7 @@ import safetensors
 from flax import nnx
 
 from jaxviz import ArgumentError, LayerError, UnitError, UnsupportedError
-from jaxviz.models import ResNet, activations, forward, from_function, from_module, no_tap, perturbed, scope
+from jaxviz.models import ResNet, activations, forward, from_function, from_module, intervene, no_tap, scope
 from jaxviz.models._files.checkpoint import to_state
 from jaxviz.ops import EXACT, GUIDED
 from tests.tiny import TinyNet, random_images, tiny_model
@@ -59,8 +59,8 @@ def test_call_is_normalise_then_network(tiny):
 
 def test_jit_equals_eager(resnet):
     x = random_images(1, 40, 33, 3)
-    gradient = jax.grad(lambda x: (forward(resnet, x) ** 2).sum())
-    np.testing.assert_allclose(resnet(x), forward(resnet, x), rtol=1e-4, atol=1e-5)
+    gradient = jax.grad(lambda x: (forward(resnet.network, x) ** 2).sum())
+    np.testing.assert_allclose(resnet(x), forward(resnet.network, x), rtol=1e-4, atol=1e-5)
     ours, jitted = np.asarray(gradient(x)), np.asarray(jax.jit(gradient)(x))
     assert np.abs(ours - jitted).max() <= 1e-4 * np.abs(ours).max()
 
@@ -114,8 +114,12 @@ def test_model_is_a_frozen_pytree_of_weights(tiny):
     assert (again.name, again.class_names, again.input_size) == (tiny.name, tiny.class_names, tiny.input_size)
     with pytest.raises(dataclasses.FrozenInstanceError):
         tiny.name = "other"
-    bare = tiny.bare()
-    assert (bare.name, bare.class_names, bare.state) == ("", (), tiny.state)
+    named = dataclasses.replace(tiny, name="other", class_names=())
+    assert jax.tree.structure(named) != treedef
+    assert jax.tree.structure(named.network) == jax.tree.structure(tiny.network)  # a name never compiles a program again
+    halved = tiny.with_state(jax.tree.map(lambda leaf: leaf / 2, tiny.state))
+    assert jax.tree.structure(halved) == treedef and halved.class_names == tiny.class_names
+    np.testing.assert_array_equal(halved.state["conv1"]["kernel"][...], tiny.state["conv1"]["kernel"][...] / 2)
 
 
 def test_activations_stop_at_the_deepest_layer(tiny):
@@ -123,7 +127,7 @@ def test_activations_stop_at_the_deepest_layer(tiny):
     found = tiny.activations(x, ["relu", "conv1"])
     assert list(found) == ["relu", "conv1"]
     np.testing.assert_array_equal(found["relu"], np.maximum(found["conv1"], 0))
-    traced = str(jax.make_jaxpr(lambda x: activations(tiny, x, ("relu",)))(x))
+    traced = str(jax.make_jaxpr(lambda x: activations(tiny.network, x, ("relu",)))(x))
     assert traced.count("conv_general_dilated[") == 1, "the second convolution was traced"
     assert list(tiny.activations(x, "output")) == ["output"]
     np.testing.assert_allclose(tiny.activations(x, "output")["output"], tiny(x), rtol=1e-6)
@@ -143,13 +147,13 @@ def test_names(resnet):
         resnet.activations(random_images(1, 32, 32, 3), ["layr3"])
 
 
-def test_perturbed_gives_the_gradient_at_a_layer(resnet):
+def test_an_intervention_gives_the_gradient_at_a_layer(resnet):
     x = random_images(1, 32, 32, 3)
     value = resnet.activations(x, "layer3")["layer3"]
 
     def score(delta):
-        logits, seen = perturbed(resnet, x, "layer3", delta)
-        return logits[0, 3], seen
+        acts, before = intervene(resnet.network, x, ("output",), {"layer3": lambda value: value + delta})
+        return acts["output"][0, 3], before["layer3"]
 
     (logit, seen), gradient = jax.jit(jax.value_and_grad(score, has_aux=True))(jnp.zeros_like(value))
     np.testing.assert_allclose(seen, value, rtol=1e-4, atol=1e-5 * float(jnp.abs(value).max()))  # of two compilations
@@ -163,7 +167,7 @@ def test_perturbed_gives_the_gradient_at_a_layer(resnet):
 
     np.testing.assert_allclose(gradient, jax.jit(jax.grad(head))(value), rtol=1e-3, atol=1e-6)
     with pytest.raises(LayerError):
-        perturbed(resnet, x, "nowhere", 0.0)
+        intervene(resnet.network, x, ("output",), {"nowhere": jnp.zeros_like})
 
 
 def test_classes(tiny):
@@ -174,11 +178,11 @@ def test_classes(tiny):
         with pytest.raises(UnitError, match=said):
             tiny.class_index(wrong)
     with pytest.raises(UnitError, match="as an index"):
-        tiny.bare().class_index("church")
+        dataclasses.replace(tiny, class_names=()).class_index("church")
 
 
 def test_state_dict_and_save_round_trip(resnet, tmp_path):
-    named = dataclasses.replace(resnet, class_names=tuple("abcdefghij"), input_size=(64, 48))
+    named = dataclasses.replace(resnet, class_names=tuple("abcdefghij"))
     with pytest.raises(UnsupportedError, match="not one of the networks"):  # one block a stage has no name
         named.save(tmp_path / "net.safetensors")
     real = fill(ResNet("basic", (2, 2, 2, 2), num_classes=10), class_names=tuple("abcdefghij"), input_size=(64, 48))
@@ -200,7 +204,7 @@ def test_state_dict_and_save_round_trip(resnet, tmp_path):
 @pytest.mark.parametrize("kind", ["forward", "gradient"])
 def test_lowers_for_every_platform(resnet, kind):
     functions = {"forward": forward, "gradient": lambda m, x: jax.grad(lambda x: forward(m, x).sum())(x)}
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), resnet.bare())
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), resnet.network)
     exported = jax.export.export(jax.jit(functions[kind]), platforms=("cpu", "cuda", "tpu"))
     assert exported(shapes, jax.ShapeDtypeStruct((1, 64, 48, 3), "float32")).platforms == ("cpu", "cuda", "tpu")
 
@@ -239,7 +243,7 @@ def test_a_network_of_ones_own():
     assert table["relu_1"].receptive_field is None and model.resolve("inner") == "inner.conv"
     assert model.activations(x, "inner")["inner"].shape == (2, 8, 6, 6)
     with pytest.raises(UnsupportedError, match="Own calls its operations directly"):
-        forward(model, x, ops=GUIDED)
+        forward(model.network, x, ops=GUIDED)
     # Training the module further does not change the model.
     before = np.asarray(model(x))
     module.conv.kernel[...] = module.conv.kernel[...] * 2
@@ -266,9 +270,9 @@ def test_a_network_in_training_mode_is_refused():
 
 def test_a_network_with_ops_follows_rules(tiny):
     x = random_images(1, 16, 16, 3)
-    gradients = [jax.grad(lambda x, ops=ops: forward(tiny, x, ops=ops)[0, 0])(x) for ops in (EXACT, GUIDED)]
+    gradients = [jax.grad(lambda x, ops=ops: forward(tiny.network, x, ops=ops)[0, 0])(x) for ops in (EXACT, GUIDED)]
     assert np.abs(gradients[0] - gradients[1]).max() > 0
-    np.testing.assert_allclose(forward(tiny, x, ops=GUIDED), forward(tiny, x), rtol=1e-5)
+    np.testing.assert_allclose(forward(tiny.network, x, ops=GUIDED), forward(tiny.network, x), rtol=1e-5)
 
 
 def test_class_names_must_fit_the_logits():
@@ -292,7 +296,7 @@ def test_a_pure_function():
     assert model.name == "brightness" and model.layers().names == ["output"] and model.num_classes == 3
     np.testing.assert_array_equal(model.activations(x, "output")["output"], model(x))
     with pytest.raises(UnsupportedError, match="pure function"):
-        forward(model, x, ops=GUIDED)
+        forward(model.network, x, ops=GUIDED)
     for call in (model.state_dict, model.module):
         with pytest.raises(UnsupportedError):
             call()

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxviz.models import VGG, Model, ResNet, activations, changed_activations, from_function, from_module, maps_around_patches
+from jaxviz.models import (
+    VGG,
+    Model,
+    Network,
+    ResNet,
+    activations,
+    changed_activations,
+    from_function,
+    from_module,
+    maps_around_patches,
+)
 from jaxviz.models._taps import no_tap
 from jaxviz.models._zoo.layers import Conv, MaxPool
 from jaxviz.ops import EXACT
@@ -62,7 +72,7 @@ def model(kind: str) -> Model:
     return from_module(made[kind](), mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], input_size=(96, 80))
 
 
-def both(network: Model, patch: tuple[int, int], places: list[list[list[int]]], names: tuple[str, ...], size=(96, 80)):
+def both(network: Network, patch: tuple[int, int], places: list[list[list[int]]], names: tuple[str, ...], size=(96, 80)):
     """Return the layers' values by parts and by whole images, of versions of two images with patches at places (s, 2, 2)."""
     x, at = random_images(2, *size, 3), np.asarray(places, np.int32)
     patches = random_images(at.shape[0] * 2, *patch, 3, seed=1)
@@ -89,9 +99,9 @@ CORNERS = [[[0, 0], [80, 64]], [[80, 0], [0, 64]], [[33, 41], [7, 60]], [[50, 1]
     ],
 )
 def test_every_layer_is_that_of_the_whole_images(kind: str, patch: tuple[int, int]) -> None:
-    network = model(kind)
-    names = tuple(node.name for node in network.layers((96, 80)))
-    found, expected = both(network, patch, CORNERS, names)
+    made = model(kind)
+    names = made.layers((96, 80)).names
+    found, expected = both(made.network, patch, CORNERS, names)
     for name in names:
         scale = np.abs(expected[name]).max()
         assert np.abs(found[name] - expected[name]).max() <= 1e-5 * scale, name
@@ -99,16 +109,16 @@ def test_every_layer_is_that_of_the_whole_images(kind: str, patch: tuple[int, in
 
 def test_a_fast_network_stays_fast() -> None:
     """Prepared kernels compute the parts: what differs from the exact network is their rounding, and it does."""
-    network = model("basic")
-    exact, _ = both(network, (16, 16), CORNERS, ("layer1",))
-    fast, _ = both(network.fast(), (16, 16), CORNERS, ("layer1",))
+    made = model("basic")
+    exact, _ = both(made.network, (16, 16), CORNERS, ("layer1",))
+    fast, _ = both(made.fast().network, (16, 16), CORNERS, ("layer1",))
     error = np.abs(exact["layer1"] - fast["layer1"]).max() / np.abs(exact["layer1"]).max()
     assert 0 < error <= 1e-4
 
 
 def test_vgg_costs_a_fraction() -> None:
     """Of a window of a seventh of the side: where XLA counts, less than a third of the multiplications."""
-    network = from_module(VGG("A", batch_norm=True, num_classes=4, rngs=nnx.Rngs(0)), input_size=(224, 224))
+    network = from_module(VGG("A", batch_norm=True, num_classes=4, rngs=nnx.Rngs(0)), input_size=(224, 224)).network
     names = ("features.28",)
     around = maps_around_patches(network, (32, 32), (224, 224), names)
     assert around is not None and "features.2" in around
@@ -122,12 +132,13 @@ def test_vgg_costs_a_fraction() -> None:
 
 @pytest.mark.parametrize("kind", [Untapped, Own])
 def test_networks_that_tell_too_little_are_computed_whole(kind: type) -> None:
-    assert maps_around_patches(from_module(kind(nnx.Rngs(0)), input_size=(96, 80)), (8, 8), (96, 80), ("output",)) is None
+    network = from_module(kind(nnx.Rngs(0)), input_size=(96, 80)).network
+    assert maps_around_patches(network, (8, 8), (96, 80), ("output",)) is None
 
 
 def test_nothing_is_gained_by_large_patches_or_of_functions() -> None:
-    assert maps_around_patches(model("basic"), (80, 70), (96, 80), ("output",)) is None
-    assert maps_around_patches(from_function(lambda x: x.mean((1, 2))), (8, 8), (96, 80), ("output",)) is None
+    assert maps_around_patches(model("basic").network, (80, 70), (96, 80), ("output",)) is None
+    assert maps_around_patches(from_function(lambda x: x.mean((1, 2))).network, (8, 8), (96, 80), ("output",)) is None
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])

@@ -24,8 +24,8 @@ def bound(objective):
 
 
 def test_layer_shapes_follow_the_image():
-    assert layer_shape(MODEL, "relu", SIZE) == (8, 10, 8)
-    assert layer_shape(MODEL, "output", SIZE) == (5,)
+    assert layer_shape(MODEL.network, "relu", SIZE) == (8, 10, 8)
+    assert layer_shape(MODEL.network, "output", SIZE) == (5,)
 
 
 @pytest.mark.parametrize(

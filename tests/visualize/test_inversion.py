@@ -161,7 +161,7 @@ def test_a_reference_and_a_start_lower_for_every_platform():
     objective = (jv.channel("relu", [1, 2, 3]) + near(PHOTOS)).bind(MODEL, (16, 16))
     each, rest = partition(objective)
     recipe = Recipe(
-        MODEL.bare(), jv.param.fourier((16, 16, 3)), jv.transforms.jitter(2), (), rest, np.float32(0.1), ("relu",), optax.adam
+        MODEL.network, jv.param.fourier((16, 16, 3)), jv.transforms.jitter(2), (), rest, np.float32(0.1), ("relu",), optax.adam
     )
     unit = Unit(each, sample_keys(0, np.zeros((3, 0), np.uint32), 2).reshape(3, 1, 2), PHOTOS)
 

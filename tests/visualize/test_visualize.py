@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -141,7 +140,7 @@ def test_the_objective_rises():
 def test_a_unit_that_is_silent_at_the_start_still_rises():
     model = tiny_model()
     state = jax.tree.map(lambda leaf: leaf, model.state)
-    silent = dataclasses.replace(model, state=state)
+    silent = model.with_state(state)
     bias = silent.state["conv2"]["bias"] if "bias" in silent.state["conv2"] else None
     assert bias is not None
     bias.set_value(jnp.full_like(bias[...], -0.3))

@@ -18,7 +18,8 @@ from jaxviz.attribution._cam.per_channel import attribution, placed, prepared, v
 from jaxviz.attribution._cam.program import layer_gradients
 from jaxviz.attribution._target import AsTarget, Target
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model, altered_layers
+from jaxviz.models import Model, intervene
+from jaxviz.models._network import Network
 
 Ablation: TypeAlias = Literal["published", "pytorch-grad-cam"] | None
 _STEP, _BATCH = 1e7, 32  # of pytorch-grad-cam: how far below the least value it fills, and how many channels at a time
@@ -29,7 +30,7 @@ _STEP, _BATCH = 1e7, 32  # of pytorch-grad-cam: how far below the least value it
 class AblationCam:
     """The scores without each channel, one by one: a reduction of the engine, whose steps are channels."""
 
-    model: Model
+    network: Network
     target: Target
     layer: str = dataclasses.field(metadata=dict(static=True))
     channels: int = dataclasses.field(metadata=dict(static=True))
@@ -38,7 +39,7 @@ class AblationCam:
     convention: Ablation = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        values, scores, chosen = values_and_scores(self.model, self.target, self.layer, items["images"], items["index"])
+        values, scores, chosen = values_and_scores(self.network, self.target, self.layer, items["images"], items["index"])
         return {"values": values, "scores": scores, "index": chosen}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
@@ -48,7 +49,7 @@ class AblationCam:
             fill = _fill(values, number, self.convention)[:, None, None, None]
             rest = jnp.where(jnp.arange(self.channels) == number, fill, values)
             # The layer's own value is not used, so that nothing below it is computed again but what goes around it.
-            acts, _ = altered_layers(self.model, images, self.target.layers(), {self.layer: lambda _: rest})
+            acts, _ = intervene(self.network, images, self.target.layers(), {self.layer: lambda _: rest})
             return self.target.scores(acts, images, fixed["index"])
 
         return placed(jax.vmap(without, out_axes=-1)(numbers), numbers, valid, self.channels)
@@ -62,7 +63,7 @@ class AblationCam:
 class LinearAblation:
     """The same where the score is linear in the layer's values: the loss is gradient x what is taken away, for all at once."""
 
-    model: Model
+    network: Network
     target: Target
     layer: str = dataclasses.field(metadata=dict(static=True))
     relu: bool = dataclasses.field(metadata=dict(static=True))
@@ -71,7 +72,7 @@ class LinearAblation:
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         scores, values, gradients, chosen = layer_gradients(
-            self.model, self.target, items["images"], items["index"], (self.layer,)
+            self.network, self.target, items["images"], items["index"], (self.layer,)
         )
         value = values[self.layer]
         fill = jax.vmap(lambda number: _fill(value, number, self.convention), out_axes=-1)(jnp.arange(value.shape[-1]))
@@ -141,9 +142,9 @@ def ablation_cam(
     images, made, index, name, channels = prepared(model, images, target, layer)
     items = {"images": images, "index": index}
     settings = {"relu": relu, "resize": resize, "convention": convention}
-    if tail_above(model, made, (name,), (int(images.shape[1]), int(images.shape[2]))).affine:
-        found = engine.map_images(LinearAblation(model.bare(), made, name, relu, resize, convention), items, **run)
+    if tail_above(model.network, made, (name,), (int(images.shape[1]), int(images.shape[2]))).affine:
+        found = engine.map_images(LinearAblation(model.network, made, name, relu, resize, convention), items, **run)
     else:
-        program = AblationCam(model.bare(), made, name, channels, relu, resize, convention)
+        program = AblationCam(model.network, made, name, channels, relu, resize, convention)
         found = engine.reduce_images(program, items, channels, **run)
     return attribution("ablation_cam", model, made, found, name, settings)

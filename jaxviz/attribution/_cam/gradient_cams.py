@@ -101,7 +101,7 @@ def traced_cam(
     True
     """
     made, index = as_target(model, target, images)
-    program = cam_program(model.bare(), made, images, (method,), layer, relu, resize, convention)
+    program = cam_program(model, made, images, (method,), layer, relu, resize, convention)
     maps = program({"images": images, "index": index}).cams[method].maps
     return maps if made.many else maps[:, 0]
 
@@ -132,11 +132,11 @@ def cam_program(
     if "cam" in methods:
         _check_cam(model, target, layers, affine, size)
     if not resize:
-        shapes = {node.name: node.shape[:2] for node in nodes(model, size) if node.name in layers}
+        shapes = {node.name: node.shape[:2] for node in nodes(model.network, size) if node.name in layers}
         if len(set(shapes.values())) > 1:
             listed = ", ".join(f"{name} {h} x {w}" for name, (h, w) in shapes.items())
             raise ArgumentError(f"Maps of several layers are averaged at one size; these have {listed}. Use resize=True.")
-    return GradientMaps(model.bare(), target, layers, methods, relu, resize, convention)
+    return GradientMaps(model.network, target, layers, methods, relu, resize, convention)
 
 
 def _check_cam(model: Model, target: Target, layers: tuple[str, ...], affine: bool, size: Size) -> None:

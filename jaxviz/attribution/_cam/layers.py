@@ -13,16 +13,15 @@ from jaxviz._errors import ArgumentError, UnsupportedError
 from jaxviz._types import Array
 from jaxviz.attribution._linearity.dependence import (
     Dependence,
-    abstract_network,
     abstract_target,
     dependence,
     dependence_on_first,
-    network_key,
     target_key,
 )
 from jaxviz.attribution._target import Target
-from jaxviz.models import Model, altered_layers
+from jaxviz.models import Model, intervene
 from jaxviz.models._layer_table import layer_table
+from jaxviz.models._network import Network, Structure
 from jaxviz.models._taps import Node, nodes, resolve
 
 AsLayers: TypeAlias = str | Sequence[str] | None
@@ -45,7 +44,7 @@ def default_layer(model: Model, size: Size) -> str:
     >>> default_layer(jaxviz.models.untrained("resnet18"), (224, 224))
     'layer4.1.relu_1'
     """
-    found = _last_with_positions(*network_key(model), size, model.in_channels)
+    found = _last_with_positions(model.network.structure, size)
     if found is None:
         raise UnsupportedError(
             f"{model.name or 'This network'} has no layer with more than one position for images of {size[0]} x {size[1]}, so "
@@ -65,7 +64,7 @@ def map_layers(model: Model, size: Size, layer: AsLayers) -> tuple[str, ...]:
     if layer is None:
         return (default_layer(model, size),)
     given = (layer,) if isinstance(layer, str) else tuple(layer)
-    known = {node.name: node for node in nodes(model, size)}
+    known = {node.name: node for node in nodes(model.network, size)}
     found = tuple(dict.fromkeys(_as_map(model, size, name, known) for name in given))
     if not found:
         raise ArgumentError("Expected a layer, or several; got an empty list.")
@@ -98,32 +97,32 @@ class Tail(NamedTuple):
     affine: bool  # whether the scores are sums of products of the layers' values with constants, plus a constant
 
 
-def tail_above(model: Model, target: Target, layers: Sequence[str], size: Size) -> Tail:
+def tail_above(network: Network, target: Target, layers: Sequence[str], size: Size) -> Tail:
     """Say how scores depend on the values of some layers, from the operations that are computed; no name is looked at.
 
     Traced once for each network, target and size of images; nothing is computed.
     """
-    return _tail(*network_key(model), *target_key(target), tuple(layers), size, model.in_channels)
+    return _tail(network.structure, *target_key(target), tuple(layers), size)
 
 
 def check_reached(model: Model, target: Target, layers: Sequence[str], size: Size) -> Tail:
     """Return `tail_above`, or raise an ArgumentError where a target does not depend on a layer."""
-    tail = tail_above(model, target, layers, size)
+    tail = tail_above(model.network, target, layers, size)
     for layer, reached in zip(layers, tail.reached, strict=True):
         if not reached:
             raise ArgumentError(
                 f"The target, made of {', '.join(target.layers()) or 'the image'}, does not depend on the layer {layer!r}: it "
                 "lies below it or beside it. Choose a layer that is computed before the target: "
-                f"{', '.join(_before(model, target, size)[-3:]) or 'there is none'}."
+                f"{', '.join(_before(model.network, target, size)[-3:]) or 'there is none'}."
             )
     return tail
 
 
-def _before(model: Model, target: Target, size: Size) -> list[str]:
+def _before(network: Network, target: Target, size: Size) -> list[str]:
     """Return the layers with positions that come before the target's."""
-    names = [node.name for node in nodes(model, size)]
+    names = [node.name for node in nodes(network, size)]
     ends = [names.index(resolve(name, names)) for name in target.layers()]
-    maps = (node for node in nodes(model, size)[: max(ends, default=0)] if len(node.shape) == 3)
+    maps = (node for node in nodes(network, size)[: max(ends, default=0)] if len(node.shape) == 3)
     return [node.name for node in maps if node.shape[0] * node.shape[1] > 1]
 
 
@@ -132,16 +131,16 @@ def pools_evenly(model: Model, target: Target, layer: str, size: Size) -> bool:
 
     Looked at in the weights: the derivative of a random sum of all outputs, at one image, is constant over the positions.
     """
-    return bool(_evenness(model.bare(), target.layers(), layer, size) < 1e-4)
+    return bool(_evenness(model.network, target.layers(), layer, size) < 1e-4)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _evenness(model: Model, names: tuple[str, ...], layer: str, size: Size) -> Array:
-    images = jnp.zeros((1, *size, model.in_channels))
-    shape = next(node.shape for node in nodes(model, size) if node.name == layer)
+def _evenness(network: Network, names: tuple[str, ...], layer: str, size: Size) -> Array:
+    images = jnp.zeros((1, *size, network.in_channels))
+    shape = next(node.shape for node in nodes(network, size) if node.name == layer)
 
     def total(value: Array) -> Array:
-        acts, _ = altered_layers(model, images, names, {layer: lambda _: value})
+        acts, _ = intervene(network, images, names, {layer: lambda _: value})
         keys = zip(jax.random.split(jax.random.key(0), len(names)), names, strict=True)
         return sum((jnp.vdot(jax.random.normal(key, acts[name].shape), acts[name]) for key, name in keys), jnp.zeros(()))
 
@@ -151,45 +150,43 @@ def _evenness(model: Model, names: tuple[str, ...], layer: str, size: Size) -> A
 
 
 @functools.lru_cache(maxsize=256)
-def _last_with_positions(graphdef: Any, treedef: Any, avals: tuple, size: Size, channels: int) -> str | None:
-    model = abstract_network(graphdef, treedef, avals, channels)
+def _last_with_positions(structure: Structure, size: Size) -> str | None:
+    network = structure.abstract()
     maps = [
         layer.name
-        for layer in layer_table(model, size)
+        for layer in layer_table(network, size)
         if len(layer.shape) == 3 and layer.shape[0] * layer.shape[1] > 1 and layer.kind not in ("avg_pool", "dropout")
     ]
     # Where the last block has a single position, the last map may be one inside it, with the block's input around it.
-    whole = (name for name in reversed(maps) if _carries_all(model, name, size))
+    whole = (name for name in reversed(maps) if _carries_all(network, name, size))
     return next(whole, maps[-1] if maps else None)
 
 
-def _carries_all(model: Model, layer: str, size: Size) -> bool:
+def _carries_all(network: Network, layer: str, size: Size) -> bool:
     """Say whether all that the network makes of an image goes through a layer, with nothing around it."""
 
-    def logits(images: Array, value: Array, model: Model) -> Array:
-        return altered_layers(model, images, ("output",), {layer: lambda _: value})[0]["output"]
+    def logits(images: Array, value: Array, network: Network) -> Array:
+        return intervene(network, images, ("output",), {layer: lambda _: value})[0]["output"]
 
-    shape = next(node.shape for node in nodes(model, size) if node.name == layer)
-    image, value = (jax.ShapeDtypeStruct((1, *rest), jnp.float32) for rest in ((*size, model.in_channels), shape))
-    return max(dependence_on_first(logits, image, value, model)) == Dependence.NONE
+    shape = next(node.shape for node in nodes(network, size) if node.name == layer)
+    image, value = (jax.ShapeDtypeStruct((1, *rest), jnp.float32) for rest in ((*size, network.in_channels), shape))
+    return max(dependence_on_first(logits, image, value, network)) == Dependence.NONE
 
 
 @functools.lru_cache(maxsize=256)
-def _tail(
-    graphdef: Any, treedef: Any, avals: tuple, of_target: Any, shapes: tuple, layers: tuple[str, ...], size: Size, channels: int
-) -> Tail:
-    model = abstract_network(graphdef, treedef, avals, channels)
+def _tail(structure: Structure, of_target: Any, shapes: tuple, layers: tuple[str, ...], size: Size) -> Tail:
+    network = structure.abstract()
     target, index = abstract_target(of_target, shapes)
-    known = {node.name: node.shape for node in nodes(model, size)}
+    known = {node.name: node.shape for node in nodes(network, size)}
 
-    def scores(deltas: list[Array], model: Model, target: Target, images: Array, index: Array | None) -> Array:
+    def scores(deltas: list[Array], network: Network, target: Target, images: Array, index: Array | None) -> Array:
         changes = {name: functools.partial(jnp.add, delta) for name, delta in zip(layers, deltas, strict=True)}
-        acts, _ = altered_layers(model, images, target.layers(), changes)
+        acts, _ = intervene(network, images, target.layers(), changes)
         return target.scores(acts, images, index)
 
     deltas = [jax.ShapeDtypeStruct((1, *known[name]), jnp.float32) for name in layers]
-    image = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    closed = jax.make_jaxpr(scores)(deltas, model, target, image, index)
+    image = jax.ShapeDtypeStruct((1, *size, network.in_channels), jnp.float32)
+    closed = jax.make_jaxpr(scores)(deltas, network, target, image, index)
     found = []
     for at in range(len(layers)):
         given = [Dependence.AFFINE if i == at else Dependence.NONE for i in range(len(closed.jaxpr.invars))]

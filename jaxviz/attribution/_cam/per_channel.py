@@ -14,15 +14,16 @@ from jaxviz.attribution._cam.formulas import weighted
 from jaxviz.attribution._cam.layers import Size, check_reached, map_layer
 from jaxviz.attribution._cam.program import merged
 from jaxviz.attribution._target import AsTarget, Target, as_target
-from jaxviz.models import Model, altered_layers
+from jaxviz.models import Model, intervene
+from jaxviz.models._network import Network
 from jaxviz.models._taps import nodes
 
 
 def values_and_scores(
-    model: Model, target: Target, layer: str, images: Array, index: Array | None
+    network: Network, target: Target, layer: str, images: Array, index: Array | None
 ) -> tuple[Array, Array, Array | None]:
     """Return a layer's values (n, h, w, C), the scores (n, K) and the classes (n, K); one forward pass, in traced code."""
-    acts, values = altered_layers(model, images, target.layers(), {layer: lambda value: value})
+    acts, values = intervene(network, images, target.layers(), {layer: lambda value: value})
     chosen = target.choose(acts, index)
     return values[layer], target.scores(acts, images, chosen).T, chosen
 
@@ -48,7 +49,7 @@ def prepared(
     size = (int(images.shape[1]), int(images.shape[2]))
     name = map_layer(model, size, layer)
     check_reached(model, made, (name,), size)
-    channels = next(node.shape[-1] for node in nodes(model, size) if node.name == name)
+    channels = next(node.shape[-1] for node in nodes(model.network, size) if node.name == name)
     return images, made, index, name, channels
 
 

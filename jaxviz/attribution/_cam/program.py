@@ -16,23 +16,24 @@ from jaxviz.attribution._cam.formulas import FORMULAS, Convention, make_map
 from jaxviz.attribution._cam.layers import Size, resized
 from jaxviz.attribution._methods.gradient import pull_back
 from jaxviz.attribution._target import Target
-from jaxviz.models import Model, altered_layers
+from jaxviz.models import intervene
+from jaxviz.models._network import Network
 from jaxviz.models._taps import nodes
 
 
 def layer_gradients(
-    model: Model, target: Target, images: Array, index: Array | None, layers: tuple[str, ...]
+    network: Network, target: Target, images: Array, index: Array | None, layers: tuple[str, ...]
 ) -> tuple[Array, dict[str, Array], dict[str, Array], Array | None]:
     """Return scores (K, n), and for each layer its values (n, h, w, C) and gradients (K, n, h, w, C); and the classes (n, K).
 
     For use inside traced code. One forward pass, and for each of K targets the backward pass above the lowest layer only.
     """
-    shapes = {node.name: node.shape for node in nodes(model, (images.shape[1], images.shape[2]))}
+    shapes = {node.name: node.shape for node in nodes(network, (images.shape[1], images.shape[2]))}
     zeros = {layer: jnp.zeros((len(images), *shapes[layer]), images.dtype) for layer in layers}
 
     def scored(deltas: dict[str, Array]) -> tuple[Array, tuple[dict[str, Array], Array | None]]:
         changes = {layer: partial(jnp.add, delta) for layer, delta in deltas.items()}
-        acts, values = altered_layers(model, images, target.layers(), changes)
+        acts, values = intervene(network, images, target.layers(), changes)
         chosen = target.choose(acts, index)
         return target.scores(acts, images, chosen), (values, chosen)
 
@@ -71,7 +72,7 @@ class CamOutput(NamedTuple):
 class GradientMaps:
     """Program: class activation maps of one or several methods, from one pair of values and gradients."""
 
-    model: Model
+    network: Network
     target: Target
     layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
     methods: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
@@ -81,7 +82,7 @@ class GradientMaps:
 
     def __call__(self, items: dict[str, Any]) -> CamOutput:
         images = items["images"]
-        scores, values, gradients, chosen = layer_gradients(self.model, self.target, images, items["index"], self.layers)
+        scores, values, gradients, chosen = layer_gradients(self.network, self.target, images, items["index"], self.layers)
         size = (images.shape[1], images.shape[2])
         cams: dict[str, CamMaps] = {}
         for method in self.methods:

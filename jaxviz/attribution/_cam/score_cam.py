@@ -19,6 +19,7 @@ from jaxviz.attribution._cam.per_channel import attribution, placed, prepared, v
 from jaxviz.attribution._target import AsTarget, Target, target_values
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 
 @pytree
@@ -26,7 +27,7 @@ from jaxviz.models import Model
 class ScoreCam:
     """The scores of the image behind each channel as a mask: a reduction of the engine, whose steps are channels."""
 
-    model: Model
+    network: Network
     target: Target
     layer: str = dataclasses.field(metadata=dict(static=True))
     channels: int = dataclasses.field(metadata=dict(static=True))
@@ -34,7 +35,7 @@ class ScoreCam:
     resize: bool = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        values, scores, chosen = values_and_scores(self.model, self.target, self.layer, items["images"], items["index"])
+        values, scores, chosen = values_and_scores(self.network, self.target, self.layer, items["images"], items["index"])
         return {"values": values, "scores": scores, "index": chosen}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
@@ -44,7 +45,7 @@ class ScoreCam:
         seen = empty[:, None] + (images - empty)[:, None] * jnp.moveaxis(masks, -1, 1)[..., None]
         index = fixed["index"]
         index = None if index is None else jnp.repeat(index, len(numbers), axis=0)
-        scores, _ = target_values(self.model, self.target, seen.reshape(-1, *images.shape[1:]), index)
+        scores, _ = target_values(self.network, self.target, seen.reshape(-1, *images.shape[1:]), index)
         return placed(scores.reshape(len(scores), n, len(numbers)), numbers, valid, self.channels)
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Any]:
@@ -107,6 +108,6 @@ def score_cam(
     """
     images, made, index, name, channels = prepared(model, images, target, layer)
     items = {"images": images, "index": index, "baseline": as_baselines(model, baseline, images)}
-    program = ScoreCam(model.bare(), made, name, channels, relu, resize)
+    program = ScoreCam(model.network, made, name, channels, relu, resize)
     found = engine.reduce_images(program, items, channels, **run)
     return attribution("score_cam", model, made, found, name, {"relu": relu, "resize": resize, "baseline": baseline})

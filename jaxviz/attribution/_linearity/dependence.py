@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz.attribution._target import ClassTarget, Target
-from jaxviz.models import Model
-from jaxviz.models._taps import abstract, signature
 
 
 class Dependence(enum.IntEnum):
@@ -63,17 +61,6 @@ def dependence_on_first(fn: Callable[..., Any], first: Any, *rest: Any) -> list[
     """Return how each result of a function depends on its first argument, an array; traced with shapes, nothing is computed."""
     jaxpr = jax.make_jaxpr(fn)(first, *rest).jaxpr
     return dependence(jaxpr, [Dependence.AFFINE] + [Dependence.NONE] * (len(jaxpr.invars) - 1))
-
-
-def network_key(model: Model) -> tuple[Any, Any, tuple]:
-    """Return what a network's operations depend on, without its weights: the first arguments of `abstract_network`."""
-    return model.graphdef, *signature(model.state)
-
-
-def abstract_network(graphdef: Any, treedef: Any, avals: tuple, channels: int, dtype: Any = jnp.float32) -> Model:
-    """Return a network of a key with shapes in the place of its weights; `dtype` is that of mean and std."""
-    colour = jax.ShapeDtypeStruct((channels,), dtype)
-    return Model(abstract(treedef, avals), colour, colour, graphdef)  # type: ignore[arg-type]
 
 
 def target_key(target: Target) -> tuple[Any, tuple]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxviz._errors import UnsupportedError
 from jaxviz.attribution._linearity.dependence import Dependence, dependence, is_entered, is_linear
-from jaxviz.models import Model, calls_through_ops, captured
+from jaxviz.models import Model, calls_through_ops, capture
+from jaxviz.models._network import Structure
 from jaxviz.ops import EXACT, Ops
 
 _PREFIX = "jaxviz_operation_"
@@ -30,14 +30,12 @@ def check_linear(model: Model, size: tuple[int, int], names: Sequence[str], meth
         names: the layers up to which the network runs.
         method: for the message.
     """
-    if not calls_through_ops(model):
+    if not calls_through_ops(model.network):
         raise UnsupportedError(
             f"{method} has a rule for each operation of the network, but this one does not take its operations from a table. "
             "Use an nnx.Module whose __call__ has an argument `ops=jaxviz.ops.EXACT` and calls `ops.conv`, ... of it."
         )
-    leaves, treedef = jax.tree.flatten(model.bare())
-    avals = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    found = _not_linear(treedef, avals, (1, *size, model.in_channels), tuple(names))
+    found = _not_linear(model.network.structure, size, tuple(names))
     if found:
         raise UnsupportedError(
             f"{method} has a rule for each operation of `jaxviz.ops`, but {model.name or 'the network'} computes {found!r} "
@@ -63,12 +61,11 @@ def _opaque() -> Ops:
 
 
 @functools.lru_cache(maxsize=64)
-def _not_linear(treedef: Any, avals: tuple, shape: tuple[int, ...], names: tuple[str, ...]) -> str:
+def _not_linear(structure: Structure, size: tuple[int, int], names: tuple[str, ...]) -> str:
     """Return the name of the first primitive that is not linear and not an operation of `ops`, or an empty string."""
-    leaves = [jax.ShapeDtypeStruct(*aval) for aval in avals]
-    program = jax.make_jaxpr(lambda leaves, x: captured(jax.tree.unflatten(treedef, leaves), x, names, ops=_opaque()))(
-        leaves, jax.ShapeDtypeStruct(shape, "float32")
-    )
+    network = structure.abstract()
+    image = jax.ShapeDtypeStruct((1, *size, network.in_channels), "float32")
+    program = jax.make_jaxpr(lambda network, x: capture(network, x, names, ops=_opaque()))(network, image)
     return _first_not_linear(program.jaxpr)
 
 

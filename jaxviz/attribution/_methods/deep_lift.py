@@ -18,7 +18,8 @@ from jaxviz.attribution._linearity.linear import check_linear
 from jaxviz.attribution._methods.gradient import pull_back_all
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model, captured, normalised
+from jaxviz.models import Model, capture, normalize
+from jaxviz.models._network import Network
 from jaxviz.ops._rules.deep_lift import Record, Rescale
 
 NODES = 16  # of the mean gradient of a score that is not linear, from the baseline to the image
@@ -32,18 +33,18 @@ class DeepLift:
     A baseline that is the same for all images runs once for all of them: `shared` (1, H, W, C); others come with the items.
     """
 
-    model: Model
+    network: Network
     target: Target
     shared: Array | None
     multiply: bool = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        model, target, images = self.model, self.target, items["images"]
+        network, target, images = self.network, self.target, items["images"]
         base = items["baseline"] if self.shared is None else self.shared
         layers, record = target.layers(), Record()
-        base_acts = captured(model, normalised(model, base), layers, ops=record.ops())
+        base_acts = capture(network, normalize(network, base), layers, ops=record.ops())
         ops = Rescale(record).ops()
-        acts, pull = jax.vjp(lambda images: captured(model, normalised(model, images), layers, ops=ops), images)
+        acts, pull = jax.vjp(lambda images: capture(network, normalize(network, images), layers, ops=ops), images)
         chosen = target.choose(acts, items["index"])
 
         def scores(values: tuple[dict[str, Array], Array]) -> Array:
@@ -123,7 +124,7 @@ def deep_lift(
         items["baseline"], shared = as_baselines(model, baseline, images), None
     else:
         shared = as_baselines(model, baseline, images[:1])
-    found = engine.map_images(DeepLift(model.bare(), made, shared, multiply), items, cost=2 if own else 1, **run)
+    found = engine.map_images(DeepLift(model.network, made, shared, multiply), items, cost=2 if own else 1, **run)
     before: np.ndarray = found.pop("before")
     settings = {"baseline": baseline, "multiply": multiply}
     extra = {"baseline_scores": before if made.many else before[:, 0]}

@@ -18,6 +18,7 @@ from jaxviz.attribution._methods.gradient import pull_back
 from jaxviz.attribution._target import AsTarget, Target, as_target, target_values
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.ops import EXACT, Ops
 
 Convention: TypeAlias = Literal["pytorch-grad-cam"] | None
@@ -58,7 +59,7 @@ class _Biased:
 class FullGrad:
     """The maps of the image and of all biases, summed: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     convention: Convention = dataclasses.field(default=None, metadata=dict(static=True))
 
@@ -69,12 +70,12 @@ class FullGrad:
 
         def scored(varied: tuple[Array, list[Array]]) -> tuple[Array, tuple[list[Array], Array | None]]:
             ops = _Biased(varied[1])
-            scores, chosen = target_values(self.model, self.target, varied[0], index, ops=ops.table())
+            scores, chosen = target_values(self.network, self.target, varied[0], index, ops=ops.table())
             return scores, (ops.biases, chosen)
 
         scores, pull, (biases, chosen) = jax.vjp(scored, (images, [jnp.zeros(s) for s in shapes]), has_aux=True)
         gradient, slopes = pull_back(pull, scores)
-        total = gradient * (images - self.model.mean)[None]
+        total = gradient * (images - self.network.mean)[None]
         parts, maps = [total], {size: self._map(total)}
         for bias, slope in zip(biases, slopes, strict=True):
             part = bias * slope
@@ -89,7 +90,9 @@ class FullGrad:
 
     def _shapes(self, images: Array, index: Array | None) -> list[tuple[int, ...]]:
         ops = _Biased(None)
-        jax.eval_shape(lambda m, t, x, i: target_values(m, t, x, i, ops=ops.table())[0], self.model, self.target, images, index)
+        jax.eval_shape(
+            lambda m, t, x, i: target_values(m, t, x, i, ops=ops.table())[0], self.network, self.target, images, index
+        )
         return ops.shapes
 
     def _map(self, parts: Array) -> Array:
@@ -133,5 +136,5 @@ def full_grad(
         raise ArgumentError(f"A convention is None or 'pytorch-grad-cam'; got {convention!r}.")
     images = model.check_images(images)
     made, index = as_target(model, target, images)
-    found = engine.map_images(FullGrad(model.bare(), made, convention), {"images": images, "index": index}, **run)
+    found = engine.map_images(FullGrad(model.network, made, convention), {"images": images, "index": index}, **run)
     return finished("full_grad", model, made, found, spatial=True, settings={"convention": convention})

@@ -17,17 +17,18 @@ from jaxviz.attribution._baseline import Baseline, as_baselines
 from jaxviz.attribution._target import AsTarget, Target, as_target, target_values
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.ops import DECONVNET, EXACT, GUIDED, Ops
 
 
 def gradients(
-    model: Model, target: Target, images: Array, index: Array | None, *, ops: Ops = EXACT
+    network: Network, target: Target, images: Array, index: Array | None, *, ops: Ops = EXACT
 ) -> tuple[Array, Array, Array | None]:
     """Return scores (K, n), their gradients (K, n, H, W, C), and the classes (n, K); for use inside traced code.
 
     One forward pass whatever K is. The images do not see each other, so the gradient of their sum is each one's own.
     """
-    scores, pull, chosen = jax.vjp(lambda x: target_values(model, target, x, index, ops=ops), images, has_aux=True)
+    scores, pull, chosen = jax.vjp(lambda x: target_values(network, target, x, index, ops=ops), images, has_aux=True)
     return scores, pull_back(pull, scores), chosen
 
 
@@ -49,13 +50,13 @@ def pull_back_all(pull: Any, scores: Array) -> tuple[Any, ...]:
 class Gradient:
     """The gradient, or its product with the image less a baseline, of some images: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     ops: Ops = dataclasses.field(default=EXACT, metadata=dict(static=True))
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         images = items["images"]
-        scores, maps, chosen = gradients(self.model, self.target, images, items["index"], ops=self.ops)
+        scores, maps, chosen = gradients(self.network, self.target, images, items["index"], ops=self.ops)
         if "baseline" in items:
             maps = maps * (images - items["baseline"])[None]
         return {"maps": jnp.moveaxis(maps, 0, 1), "scores": scores.T, "index": chosen}
@@ -142,5 +143,5 @@ def _gradient(
     items: dict[str, Any] = {"images": images, "index": index}
     if baseline is not None:
         items["baseline"] = as_baselines(model, baseline, images)
-    found = engine.map_images(Gradient(model.bare(), made, ops), items, **run)
+    found = engine.map_images(Gradient(model.network, made, ops), items, **run)
     return finished(method, model, made, found, spatial=False, settings=settings)

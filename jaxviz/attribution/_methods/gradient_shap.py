@@ -20,6 +20,7 @@ from jaxviz.attribution._sampling import apart, as_count, as_ids, as_seed, draw_
 from jaxviz.attribution._target import AsTarget, ClassTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model, activations
+from jaxviz.models._network import Network
 
 
 def draws(keys: Array, shape: tuple[int, ...], baselines: int) -> tuple[Array, Array, Array]:
@@ -41,13 +42,13 @@ def draws(keys: Array, shape: tuple[int, ...], baselines: int) -> tuple[Array, A
 class Known:
     """What has to be known of a baseline to score it for any image: its logits, or its scores where no class is chosen."""
 
-    model: Model
+    network: Network
     target: Target
 
     def __call__(self, items: dict[str, Array]) -> Array:
         if isinstance(self.target, ClassTarget):
-            return activations(self.model, items["images"], ("output",))["output"]
-        scores = evaluate(self.model, self.target, items["images"], None)["scores"]
+            return activations(self.network, items["images"], ("output",))["output"]
+        scores = evaluate(self.network, self.target, items["images"], None)["scores"]
         assert scores is not None
         return scores
 
@@ -57,7 +58,7 @@ class Known:
 class Shap:
     """Gradients at random places between random baselines and the noisy image: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     baselines: Array | None  # (B, H, W, C), drawn from; None: each image's own, in the items
     known: Array | None  # (B, classes) or (B, K), see `Known`
@@ -66,10 +67,10 @@ class Shap:
     samples: Array
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found = evaluate(self.model, self.target, items["images"], items["index"])
+        found = evaluate(self.network, self.target, items["images"], items["index"])
         fixed = {"scores": found["scores"], "index": found["index"]}
         if self.baselines is None:
-            fixed["ends"] = evaluate(self.model, self.target, items["baseline"], found["index"])["scores"]
+            fixed["ends"] = evaluate(self.network, self.target, items["baseline"], found["index"])["scores"]
         return fixed
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> PyTree:
@@ -79,7 +80,7 @@ class Shap:
         base = items["baseline"][None] if self.baselines is None else self.baselines[which]
         difference = images[None] + self.noise * noise - base
         seen = together(base + place[..., None, None, None] * difference)
-        maps = apart(gradients(self.model, self.target, seen, index)[1], s, axis=1) * difference[None]
+        maps = apart(gradients(self.network, self.target, seen, index)[1], s, axis=1) * difference[None]
         sums = {"maps": jnp.swapaxes(weighted_sum(valid, maps, axis=1), 0, 1)}
         if self.known is not None:
             known = self.known[which]  # (s, n, ...)
@@ -137,11 +138,11 @@ def gradient_shap(
     given = as_baselines(model, baseline, images, sets=True)
     items: dict[str, Any] = {"images": images, "index": index, "ids": as_ids(ids, len(images))}
     if many:
-        known = jnp.asarray(engine.map_images(Known(model.bare(), made), {"images": given}, **{**run, "progress": None}))
+        known = jnp.asarray(engine.map_images(Known(model.network, made), {"images": given}, **{**run, "progress": None}))
     else:
         items["baseline"], known = given, None
     program = Shap(
-        model.bare(),
+        model.network,
         made,
         given if many else None,
         known,

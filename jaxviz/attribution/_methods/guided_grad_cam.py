@@ -20,6 +20,7 @@ from jaxviz.attribution._methods.gradient import gradients
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.ops import GUIDED
 
 Interpolation: TypeAlias = Literal["bilinear", "nearest"]
@@ -30,7 +31,7 @@ Interpolation: TypeAlias = Literal["bilinear", "nearest"]
 class GuidedGradCam:
     """Guided backpropagation times Grad-CAM: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
     interpolation: Interpolation = dataclasses.field(metadata=dict(static=True))
@@ -38,11 +39,11 @@ class GuidedGradCam:
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
         images = items["images"]
         size = (images.shape[1], images.shape[2])
-        scores, values, slopes, chosen = layer_gradients(self.model, self.target, images, items["index"], self.layers)
+        scores, values, slopes, chosen = layer_gradients(self.network, self.target, images, items["index"], self.layers)
         each = [make_map("grad_cam", None, values[layer], slopes[layer]) for layer in self.layers]
         enlarge = nearest if self.interpolation == "nearest" else resized
         places, negative = merged(each, relu=True, size=size, enlarge=enlarge)
-        _, guided, _ = gradients(self.model, self.target, images, chosen, ops=GUIDED)
+        _, guided, _ = gradients(self.network, self.target, images, chosen, ops=GUIDED)
         maps = guided * places[..., None]
         return {"maps": jnp.moveaxis(maps, 0, 1), "scores": scores.T, "index": chosen, "negative": negative.T}
 
@@ -84,7 +85,7 @@ def guided_grad_cam(
     size = (int(images.shape[1]), int(images.shape[2]))
     layers = map_layers(model, size, layer)
     check_reached(model, made, layers, size)
-    program = GuidedGradCam(model.bare(), made, layers, interpolation)
+    program = GuidedGradCam(model.network, made, layers, interpolation)
     found = engine.map_images(program, {"images": images, "index": index}, **run)
     return finished(
         "guided_grad_cam",

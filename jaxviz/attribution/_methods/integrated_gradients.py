@@ -19,6 +19,7 @@ from jaxviz.attribution._sampling import along, apart, as_count, repeated, toget
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 QuadratureRule: TypeAlias = Literal["gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle"]
 RULES: tuple[str, ...] = ("gauss_legendre", "trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -59,7 +60,7 @@ class Path:
     Points lie between the values of the network's stem, and its gradient is applied to the sum; without a stem they are images.
     """
 
-    model: Model
+    network: Network
     target: Target
     points: Array
     weights: Array
@@ -67,19 +68,19 @@ class Path:
     multiply: bool = dataclasses.field(default=True, metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found, above = at_stem(self.model, self.target, self.stem, items["images"], items["index"])
-        ends, below = at_stem(self.model, self.target, self.stem, items["baseline"], found["index"])
+        found, above = at_stem(self.network, self.target, self.stem, items["images"], items["index"])
+        ends, below = at_stem(self.network, self.target, self.stem, items["baseline"], found["index"])
         return {"scores": found["scores"], "index": found["index"], "ends": ends["scores"], "from": below, "by": above - below}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
         s, by, size = len(numbers), fixed["by"][None], items["images"].shape[1:3]
         values = together(fixed["from"][None] + along(self.points[numbers], by) * by)
         index = repeated(fixed["index"], s)
-        maps = stem_gradients(self.model, self.target, self.stem, values, index, size)
+        maps = stem_gradients(self.network, self.target, self.stem, values, index, size)
         return jnp.swapaxes(weighted_sum(self.weights[numbers] * valid, apart(maps, s, axis=1), axis=1), 0, 1)
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Any]:
-        sums = pull_to_images(self.model, self.stem, items["images"], sums)
+        sums = pull_to_images(self.network, self.stem, items["images"], sums)
         product = sums * (items["images"] - items["baseline"])[:, None]
         delta = product.sum((2, 3, 4)) - (fixed["scores"] - fixed["ends"])
         maps = product if self.multiply else sums
@@ -92,7 +93,7 @@ def path_program(
     """Return the program of integrated gradients; another number of points makes no other program (up to 1024)."""
     empty = -len(points) % PADDED
     padded = [jnp.asarray(np.pad(values, (0, empty))) for values in (points, weights)]  # float32, unless 64 bits are enabled
-    return Path(model.bare(), target, padded[0], padded[1], find_stem(model, target, size), bool(multiply))
+    return Path(model.network, target, padded[0], padded[1], find_stem(model.network, target, size), bool(multiply))
 
 
 def integrated_gradients(

@@ -19,7 +19,8 @@ from jaxviz.attribution._linearity.linear import check_linear
 from jaxviz.attribution._methods.gradient import pull_back_all
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
-from jaxviz.models import Model, captured, normalised
+from jaxviz.models import Model, capture, normalize
+from jaxviz.models._network import Network
 from jaxviz.ops import (
     Composite,
     Rule,
@@ -53,20 +54,20 @@ RuleName: TypeAlias = Literal[
 class Relevance:
     """The relevance of every pixel and colour of some images: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     composite: Composite
     bias: Bias = dataclasses.field(metadata=dict(static=True))
     residual: Residual = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        model, images = self.model, items["images"]
-        bounds = (0 - model.mean) / model.std, (1 - model.mean) / model.std
+        network, images = self.network, items["images"]
+        bounds = (0 - network.mean) / network.std, (1 - network.mean) / network.std
 
         def scores(images: Array, absorbed: Array, direct: Array) -> tuple[Array, Array | None]:
-            x = normalised(model, images)
+            x = normalize(network, images)
             table = Propagation(self.composite, x, absorbed, direct, bounds, bias=self.bias, residual=self.residual)
-            acts = captured(model, x, self.target.layers(), ops=table.ops())
+            acts = capture(network, x, self.target.layers(), ops=table.ops())
             table.check()
             chosen = self.target.choose(acts, items["index"])
             return self.target.scores(acts, images, chosen), chosen
@@ -75,7 +76,7 @@ class Relevance:
         found, pull, chosen = jax.vjp(scores, images, *zeros, has_aux=True)
         per_value, absorbed, direct = pull_back_all(pull, found)
         # The normalised image is 0 at the mean colour; its scale is in the gradient.
-        maps = per_value * (images - model.mean)[None] + direct
+        maps = per_value * (images - network.mean)[None] + direct
         made = {"maps": maps, "scores": found, "absorbed": absorbed, "delta": maps.sum((2, 3, 4)) - found}
         return {**{name: jnp.moveaxis(value, 0, 1) for name, value in made.items()}, "index": chosen}
 
@@ -144,7 +145,7 @@ def lrp(
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     check_linear(model, (images.shape[1], images.shape[2]), made.layers(), "lrp")
-    program = Relevance(model.bare(), made, composite, bias, residual)
+    program = Relevance(model.network, made, composite, bias, residual)
     found = engine.map_images(program, {"images": images, "index": index}, **run)
     absorbed: np.ndarray = found.pop("absorbed")
     settings = {"rule": rule, **numbers, "bias": bias, "residual": residual, "convention": convention}

@@ -106,7 +106,7 @@ def _cam(
 
 
 def _gradient(model: Model, target: Target, ops: Ops, items: Mapping[str, Array] | None = None) -> Inner:
-    return Inner(Gradient(model.bare(), target, ops), items or {})
+    return Inner(Gradient(model.network, target, ops), items or {})
 
 
 # Not those of principal components: over noise their order changes, and a mean of first components is of several.

@@ -14,6 +14,7 @@ from jaxviz._types import Array
 from jaxviz.attribution._sampling import apart, judged, repeated, together
 from jaxviz.attribution._target import Target
 from jaxviz.models import Model, activations, changed_activations, maps_around_patches
+from jaxviz.models._network import Network
 from jaxviz.ops._patches import slice_windows
 
 Side: TypeAlias = tuple[int, int]
@@ -73,14 +74,14 @@ class Groups:
 class Covered:
     """Scores and predicted classes of images with a part covered by the baseline: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     parts: Windows | Groups
     patch: Side | None = dataclasses.field(metadata=dict(static=True))  # (h, w) that hold any part; None: the whole image
     around: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))  # layers whose values patches need
 
     def start(self, items: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        acts = activations(self.model, items["images"], (*self.target.layers(), *self.around))
+        acts = activations(self.network, items["images"], (*self.target.layers(), *self.around))
         found = judged(self.target, acts, items["images"], items["index"])
         return found, {"index": found["index"], "maps": {name: acts[name] for name in self.around}}
 
@@ -88,12 +89,12 @@ class Covered:
         s, images, names = len(numbers), items["images"], self.target.layers()
         seen = together(jnp.where(self.parts.masks(items, numbers), items["baseline"][None], images[None]))
         if self.patch is None:
-            acts = activations(self.model, seen, names)
+            acts = activations(self.network, seen, names)
         else:
             last = np.subtract(images.shape[1:3], self.patch)
             at = jnp.minimum(self.parts.begins(items, numbers), last)
             patches = slice_windows(seen, at.reshape(1, -1, 2), self.patch)
-            acts = changed_activations(self.model, patches, at, fixed["maps"], images, names)
+            acts = changed_activations(self.network, patches, at, fixed["maps"], images, names)
         found = judged(self.target, acts, seen, repeated(fixed["index"], s))
         told = {"scores": found["scores"], "predicted": found["predicted"]}
         return {name: None if x is None else jnp.swapaxes(apart(x, s), 0, 1) for name, x in told.items()}
@@ -102,8 +103,8 @@ class Covered:
 def covered(model: Model, target: Target, parts: Windows | Groups, largest: Side, size: Side) -> Covered:
     """Return the program for parts of at most the `largest` (h, w) of images of a size (H, W)."""
     h, w = (_patch_side(*sides) for sides in zip(largest, size, strict=True))
-    around = maps_around_patches(model, (h, w), size, target.layers())
-    return Covered(model.bare(), target, parts, None if around is None else (h, w), around or ())
+    around = maps_around_patches(model.network, (h, w), size, target.layers())
+    return Covered(model.network, target, parts, None if around is None else (h, w), around or ())
 
 
 def _patch_side(side: int, whole: int) -> int:

@@ -29,6 +29,7 @@ from jaxviz.attribution._sampling import (
 from jaxviz.attribution._target import AsTarget, Target, as_target
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 
 Normalize: TypeAlias = Literal["masks", "expectation"]
 
@@ -65,7 +66,7 @@ def _enlarge(grid: int, side: int, cell: int, shift: Array) -> Array:
 class Rise:
     """Sums of masks and of masks times the scores they leave: a program of the engine."""
 
-    model: Model
+    network: Network
     target: Target
     probability: Array
     seed: Array
@@ -74,7 +75,7 @@ class Rise:
     grid: int = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found = evaluate(self.model, self.target, items["images"], items["index"])
+        found = evaluate(self.network, self.target, items["images"], items["index"])
         return {"scores": found["scores"], "index": found["index"]}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> PyTree:
@@ -83,7 +84,7 @@ class Rise:
             draw_keys(self.seed, items["ids"], numbers), self.grid, self.probability, (images.shape[1], images.shape[2])
         )
         seen = items["baseline"][None] + masks[..., None] * (images - items["baseline"])[None]
-        found = evaluate(self.model, self.target, together(seen), repeated(fixed["index"], s))
+        found = evaluate(self.network, self.target, together(seen), repeated(fixed["index"], s))
         assert found["scores"] is not None
         # Scores less that of the whole image: a constant in all of them would leave nothing but rounding.
         change = apart(found["scores"], s) - fixed["scores"][None]
@@ -143,7 +144,7 @@ def rise(
     images = model.check_images(images)
     made, index = as_target(model, target, images)
     program = Rise(
-        model.bare(),
+        model.network,
         made,
         leaf(probability, "probability", low=0.001, high=1),
         as_seed(seed),

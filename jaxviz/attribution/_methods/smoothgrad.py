@@ -149,9 +149,9 @@ def _smoothed(
         found = _over_paths(model, made, program, about, items, samples, run)
     else:
         if statistic == MEAN and not options.absolute and isinstance(about.program, Gradient) and not about.items:
-            stem = find_stem(model, made, images.shape[1:3])
+            stem = find_stem(model.network, made, images.shape[1:3])
             if stem is not None:
-                program = MeanGradient(model.bare(), made, noise, seed, count, stem, about.program.ops)
+                program = MeanGradient(model.network, made, noise, seed, count, stem, about.program.ops)
         found = engine.reduce_images(program, items, samples, **run)
     settings = {
         "inner": options.inner,
@@ -171,7 +171,7 @@ def _over_paths(
     """Return the statistic of maps that take a sum over steps each: one sample after the other, their moments on the host."""
     images, ids = items["images"], items.pop("ids", None)
     quiet: RunOptions = {**run, "progress": None}
-    clean = engine.map_images(Scores(model.bare(), target), {"images": images, "index": items["index"]}, **quiet)
+    clean = engine.map_images(Scores(model.network, target), {"images": images, "index": items["index"]}, **quiet)
     mean, squares = np.float64(0), np.float64(0)  # Welford's recurrence
     for sample in range(samples):
         seen = _one_noisy(images, ids, program.noise, program.seed, np.asarray([sample], np.int32))

@@ -13,7 +13,8 @@ from jaxviz._types import Array, PyTree
 from jaxviz.attribution._affine_prefix import at_stem, pull_to_images, stem_gradients
 from jaxviz.attribution._sampling import apart, draw_keys, evaluate, repeated, together, weighted_sum
 from jaxviz.attribution._target import Target
-from jaxviz.models import Model, activations
+from jaxviz.models import activations
+from jaxviz.models._network import Network
 from jaxviz.ops import Ops
 
 MEAN, MEAN_SQUARE, VARIANCE = range(3)
@@ -77,7 +78,7 @@ class MeanGradient:
     What noise adds to the stem's values is the same for all images that share it, and gradients are pulled through it once.
     """
 
-    model: Model
+    network: Network
     target: Target
     noise: Array
     seed: Array
@@ -86,7 +87,7 @@ class MeanGradient:
     ops: Ops = dataclasses.field(metadata=dict(static=True))
 
     def start(self, items: dict[str, Any]) -> dict[str, Any]:
-        found, values = at_stem(self.model, self.target, self.stem, items["images"], items["index"], ops=self.ops)
+        found, values = at_stem(self.network, self.target, self.stem, items["images"], items["index"], ops=self.ops)
         return {"scores": found["scores"], "index": found["index"], "values": values}
 
     def step(self, items: dict[str, Any], fixed: dict[str, Any], numbers: Array, valid: Array) -> Array:
@@ -99,15 +100,15 @@ class MeanGradient:
         else:
             values = apart(self._values(together(noisy(images, ids, self.noise, self.seed, numbers))), s)
         index, size = repeated(fixed["index"], s), images.shape[1:3]
-        found = stem_gradients(self.model, self.target, self.stem, together(values), index, size, ops=self.ops)
+        found = stem_gradients(self.network, self.target, self.stem, together(values), index, size, ops=self.ops)
         return jnp.swapaxes(weighted_sum(valid, apart(found, s, axis=1), axis=1), 0, 1)
 
     def finish(self, items: dict[str, Any], fixed: dict[str, Any], sums: Array) -> dict[str, Any]:
-        maps = pull_to_images(self.model, self.stem, items["images"], sums / self.samples, ops=self.ops)
+        maps = pull_to_images(self.network, self.stem, items["images"], sums / self.samples, ops=self.ops)
         return {"maps": maps, "scores": fixed["scores"], "index": fixed["index"]}
 
     def _values(self, images: Array) -> Array:
-        return activations(self.model, images, (self.stem,), ops=self.ops)[self.stem]
+        return activations(self.network, images, (self.stem,), ops=self.ops)[self.stem]
 
 
 @pytree
@@ -115,8 +116,8 @@ class MeanGradient:
 class Scores:
     """Scores and classes of images: a program of one evaluation."""
 
-    model: Model
+    network: Network
     target: Target
 
     def __call__(self, items: dict[str, Any]) -> dict[str, Any]:
-        return evaluate(self.model, self.target, items["images"], items["index"])
+        return evaluate(self.network, self.target, items["images"], items["index"])

@@ -16,6 +16,7 @@ import numpy as np
 
 import jaxviz
 from jaxviz.models import activations, forward
+from jaxviz.models._network import Network
 
 UNITS = "units"  # the task of activation maximization, measured on several devices too
 
@@ -112,13 +113,13 @@ def _convolution(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def _logits(model: jaxviz.Model, images: jax.Array) -> jax.Array:
-    return forward(model, images)
+def _logits(network: Network, images: jax.Array) -> jax.Array:
+    return forward(network, images)
 
 
 @jax.jit
-def _gradients(model: jaxviz.Model, images: jax.Array) -> jax.Array:
-    return jax.grad(lambda images: forward(model, images).max(-1).sum())(images)
+def _gradients(network: Network, images: jax.Array) -> jax.Array:
+    return jax.grad(lambda images: forward(network, images).max(-1).sum())(images)
 
 
 def measure(
@@ -130,8 +131,8 @@ def measure(
             return _measure_units(model, batch, size, layer, precision, seconds, devices)
         fn = {"forward": _logits, "gradient": _gradients}[task]
         images = jax.random.uniform(jax.random.key(0), (batch, size, size, model.in_channels))
-        timing = time_calls(lambda: fn(model.bare(), images), seconds)
-        lowered = fn.lower(model.bare(), images)
+        timing = time_calls(lambda: fn(model.network, images), seconds)
+        lowered = fn.lower(model.network, images)
         return Row(
             model.name,
             task,
@@ -170,10 +171,10 @@ def _measure_units(model: jaxviz.Model, batch: int, size: int, layer: str, preci
     times = [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(marks)]
     each = statistics.median(times)
 
-    def value(images: jax.Array, model: jaxviz.Model) -> jax.Array:
-        return activations(model, images, (layer,))[layer][..., 0].mean((1, 2)).sum()
+    def value(images: jax.Array, network: Network) -> jax.Array:
+        return activations(network, images, (layer,))[layer][..., 0].mean((1, 2)).sum()
 
-    lowered = jax.jit(jax.grad(value)).lower(jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32), model.bare())
+    lowered = jax.jit(jax.grad(value)).lower(jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32), model.network)
     return Row(
         model.name,
         f"{UNITS} of {layer}",

@@ -18,6 +18,7 @@ from jaxviz._visualize.visualize import visualize
 from jaxviz.engine import Progress
 from jaxviz.image import to_uint8
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 from jaxviz.objectives import direction
 from jaxviz.objectives._whitening import whiten_with_ridge
@@ -159,11 +160,11 @@ def activation_grid(
 class _Activations:
     """Program: images to the activations of a layer."""
 
-    model: Model
+    network: Network
     layer: str = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, images: Array) -> Array:
-        return activations(self.model, images, (self.layer,))[self.layer]
+        return activations(self.network, images, (self.layer,))[self.layer]
 
 
 def spatial(model: Model, images: ArrayLike, layer: str) -> np.ndarray:
@@ -177,4 +178,4 @@ def spatial(model: Model, images: ArrayLike, layer: str) -> np.ndarray:
         raise ArgumentError(
             f"Layer {layer!r} has no positions (shape {shape}): take one in front of the pooling or flattening."
         )
-    return engine.map_images(_Activations(model.bare(), layer), images)
+    return engine.map_images(_Activations(model.network, layer), images)

@@ -24,6 +24,7 @@ from jaxviz.inspection._embeddings.store import Memory, Parts
 from jaxviz.inspection._image_source import ImageInput, ImagePart, image_source, reading_chunk
 from jaxviz.inspection._stream import stream
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 
 OUTPUT = "output"  # the name under which logits are stored
@@ -65,12 +66,12 @@ class _Items(TypedDict):
 class _Sample:
     """Program: vectors at one position of each image, and logits."""
 
-    model: Model
+    network: Network
     seed: Array  # int32 ()
     layer: str = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, items: _Items) -> dict[str, Array]:
-        outputs = activations(self.model, items["images"], (self.layer, OUTPUT))
+        outputs = activations(self.network, items["images"], (self.layer, OUTPUT))
         values, logits = outputs[self.layer], outputs[OUTPUT]
 
         def position(number: Array) -> tuple[Array, Array]:
@@ -140,7 +141,7 @@ def sample_activations(
         }
         store = Parts(out, "sample activations", identity, names, overwrite=overwrite)
     numbers = _numbers(source.keys, source.array is None)
-    program = _Sample(model.bare(), jnp.asarray(seed, jnp.int32), layer)
+    program = _Sample(model.network, jnp.asarray(seed, jnp.int32), layer)
 
     def items(part: ImagePart, rows: np.ndarray) -> _Items:
         return {"images": part.images[rows], "number": numbers[np.asarray(part.rows)[rows]]}

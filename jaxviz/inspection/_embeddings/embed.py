@@ -17,6 +17,7 @@ from jaxviz.inspection._embeddings.store import Memory, Parts
 from jaxviz.inspection._image_source import ImageInput, Labels, image_source, reading_chunk
 from jaxviz.inspection._stream import stream
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations, nodes
 
 Pool: TypeAlias = Literal["mean", "max", "flatten", "center"]
@@ -99,7 +100,7 @@ def embed(
     for name in layers:
         model.resolve(name)
     source = image_source(model, images, size, labels=labels, out=out)
-    program = _Embed(model.bare(), layers, pool)
+    program = _Embed(model.network, layers, pool)
     _check_shapes(model, layers, source.size)
     settings = {"model": model.name, "layer": "", "pool": pool, "size": list(source.size)}
     precision = run.setdefault("precision", FULL_PRECISION)
@@ -124,12 +125,12 @@ def embed(
 class _Embed:
     """Program: images (n, H, W, C) to the vectors of some layers, float32 (n, D) each."""
 
-    model: Model
+    network: Network
     layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
     pool: Pool = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, images: Array) -> dict[str, Array]:
-        return {name: pooled(value, self.pool) for name, value in activations(self.model, images, self.layers).items()}
+        return {name: pooled(value, self.pool) for name, value in activations(self.network, images, self.layers).items()}
 
 
 def pooled(value: Array, pool: Pool) -> Array:
@@ -144,7 +145,7 @@ def pooled(value: Array, pool: Pool) -> Array:
 
 
 def _check_shapes(model: Model, layers: tuple[str, ...], size: tuple[int, int]) -> None:
-    shapes = {node.name: node.shape for node in nodes(model, size)}
+    shapes = {node.name: node.shape for node in nodes(model.network, size)}
     for name in layers:
         shape = shapes[model.resolve(name)]
         if len(shape) not in (1, 3):

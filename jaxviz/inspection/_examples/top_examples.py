@@ -28,6 +28,7 @@ from jaxviz.inspection._examples.progress import ReadingProgress
 from jaxviz.inspection._examples.result import TopExamples, from_saved
 from jaxviz.inspection._image_source import CHUNK, ImageInput, image_source, reading_chunk
 from jaxviz.models import Layer, Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 
 PAUSE = 5.0  # seconds at least between writes of the state
@@ -90,7 +91,8 @@ def top_examples(
         raise ArgumentError("Expected the name of at least one layer; got none.")
     progress = run.get("progress")
     options: dict[str, Any] = {name: value for name, value in run.items() if name != "progress"}
-    program = _Strongest(model.bare(), tuple(rows), tuple(layer.channels for layer in rows.values()), int(k), score == "mean")
+    channels = tuple(layer.channels for layer in rows.values())
+    program = _Strongest(model.network, tuple(rows), channels, int(k), score == "mean")
     settings = _settings(model, rows, int(k), score, reading, run) if out is not None else {}
     with _Kept(out, settings, overwrite) as kept:
         fold = engine.Fold(program, kept.resume(reading, int(k)), **options)
@@ -246,7 +248,7 @@ class _State:
 class _Strongest:
     """Program (`Folding`): the k strongest images of all units of some layers, units layer by layer."""
 
-    model: Model
+    network: Network
     layers: tuple[str, ...] = field(metadata=dict(static=True))
     units: tuple[int, ...] = field(metadata=dict(static=True))
     k: int = field(metadata=dict(static=True))
@@ -258,7 +260,7 @@ class _Strongest:
         return _State(jnp.full(shape, -jnp.inf), places - 1, places, _histogram.empty(shape[0]), jnp.int32(0))
 
     def step(self, state: _State, items: Array, numbers: Array) -> _State:
-        values = activations(self.model, items, self.layers)
+        values = activations(self.network, items, self.layers)
         maxima = [_strongest(values[name], self.mean) for name in self.layers]
         scores, places = (jnp.concatenate(parts, 1) for parts in zip(*maxima, strict=True))  # (n, U)
         scores = jnp.where(scores == 0, 0, scores)  # -0 would rank below 0

@@ -17,6 +17,7 @@ from jaxviz._types import Array, ArrayLike
 from jaxviz.engine import RunOptions
 from jaxviz.inspection._features.feature_maps import FeatureMaps, Order
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 
 
@@ -40,14 +41,14 @@ class _StrongestMaps:
         order: what makes a channel strong.
     """
 
-    model: Model
+    network: Network
     chosen: tuple[Array, ...]
     layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
     counts: tuple[int, ...] = dataclasses.field(metadata=dict(static=True))
     order: Order = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, images: Array) -> tuple[_Maps, ...]:
-        values = activations(self.model, images, self.layers)
+        values = activations(self.network, images, self.layers)
         return tuple(self._maps(i, values[layer]) for i, layer in enumerate(self.layers))
 
     def _maps(self, i: int, values: Array) -> _Maps:
@@ -100,7 +101,7 @@ def feature_maps(
     selected = [_select(channels, row.channels, name) for name, row in zip(names, rows, strict=True)]
     counts = tuple(n if isinstance(n, int) else len(n) for n in selected)
     chosen = tuple(jnp.asarray(n, jnp.int32) for n in selected if not isinstance(n, int))
-    program = _StrongestMaps(model.bare(), chosen, names, counts, order)
+    program = _StrongestMaps(model.network, chosen, names, counts, order)
     photos = np.asarray(images)
     last = model.resolve("output")
     return {

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxviz import plot
 from jaxviz._errors import ArgumentError, LayerError, UnitError, UnsupportedError, near_matches
 from jaxviz.models import Model
-from jaxviz.models._taps import Function
+from jaxviz.models._network import PureFunction
 from jaxviz.models._zoo.layers import to_torch_layout
 from jaxviz.ops._conv.winograd_f4 import plain_kernel
 
@@ -198,7 +198,7 @@ def strongest(values: np.ndarray, count: int, axis: int) -> np.ndarray:
 
 def _kernels(model: Model) -> dict[str, np.ndarray]:
     """Return all kernels by module path, float32 (out, in, kh, kw) or (out, in)."""
-    if isinstance(model.graphdef, Function):
+    if isinstance(model.graphdef, PureFunction):
         raise UnsupportedError("A pure function has no layers with weights; only networks made of modules have.")
     kernels: dict[str, np.ndarray] = {}
     for path, variable in nnx.to_flat_state(model.state):

@@ -14,6 +14,7 @@ from jaxviz._pytree import pytree
 from jaxviz._types import Array, ArrayLike
 from jaxviz.engine import RunOptions
 from jaxviz.models import Model
+from jaxviz.models._network import Network
 from jaxviz.models._taps import activations
 
 LEAST = 4  # images at least for the unbiased estimate
@@ -55,8 +56,8 @@ class _Sums(NamedTuple):
 class _Pairs:
     """Program: images to sums over the positions of each layer in both networks."""
 
-    before: Model
-    after: Model
+    before: Network
+    after: Network
     layers: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
 
     def __call__(self, images: Array) -> dict[str, _Sums]:
@@ -101,7 +102,7 @@ def changes(before: Model, after: Model, images: ArrayLike, layers: str | Sequen
         first, last = (model.layers(size)[name].shape for model in (before, after))
         if first != last:
             raise ArgumentError(f"The layer {name!r} is {first} in one network and {last} in the other; they must be alike.")
-    sums: dict[str, _Sums] = engine.map_images(_Pairs(before.bare(), after.bare(), names), images, **run)
+    sums: dict[str, _Sums] = engine.map_images(_Pairs(before.network, after.network, names), images, **run)
     counts = {name: int(np.prod(before.layers(size)[name].shape[:-1])) for name in names}
     return Changes(
         {name: _correlations(sums[name], counts[name]) for name in names},

@@ -17,7 +17,9 @@ from jaxviz._errors import ArgumentError, CheckpointError
 from jaxviz._types import StrPath
 from jaxviz.models._files import checkpoint as _checkpoint
 from jaxviz.models._files import download as _download
-from jaxviz.models._model import Model, preprocessing
+from jaxviz.models._from_module import preprocessing
+from jaxviz.models._model import Model
+from jaxviz.models._network import Network
 from jaxviz.models._zoo import registry as _registry
 from jaxviz.models._zoo.registry import BUNDLED, Weights
 from jaxviz.models._zoo.resnet import ResNet
@@ -99,7 +101,7 @@ def untrained(name: str, *, num_classes: int = 1000, seed: int = 0) -> Model:
     make = _FAMILIES[entry.family][0]
     graphdef, state = nnx.split(make(**entry.arguments, num_classes=num_classes, in_channels=3, rngs=nnx.Rngs(seed)))
     values = preprocessing(_registry.IMAGENET_MEAN, _registry.IMAGENET_STD)
-    return Model(state, *values, graphdef, entry.name, (), (224, 224))
+    return Model(Network(state, *values, graphdef), entry.name)
 
 
 def _is_path(text: str) -> bool:
@@ -245,7 +247,8 @@ def _build(
     m, s = preprocessing(values["mean"] if mean is None else mean, values["std"] if std is None else std)
     if m.shape != (channels,):
         raise ArgumentError(f"Expected mean and std of {channels} channels, as the weights have; got {m.shape[0]}.")
-    return Model(state, m, s, graphdef, name, class_names, tuple(values.get("size", (224, 224))))
+    network = Network(state, m, s, graphdef, tuple(values.get("size", (224, 224))))
+    return Model(network, name, class_names)
 
 
 class Bar:

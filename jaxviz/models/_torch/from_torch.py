@@ -15,7 +15,9 @@ from jaxviz._errors import ArgumentError, UnsupportedError
 from jaxviz._types import ArrayLike
 from jaxviz.models import _taps
 from jaxviz.models._files.checkpoint import to_state
-from jaxviz.models._model import Model, named, preprocessing
+from jaxviz.models._from_module import image_size, preprocessing, with_names
+from jaxviz.models._model import Model
+from jaxviz.models._network import Network
 from jaxviz.models._zoo import layers as _layers
 from jaxviz.models._zoo.resnet import ResNet
 from jaxviz.models._zoo.vgg import VGG
@@ -73,7 +75,7 @@ def from_torch(
     if m.size != channels:
         raise ArgumentError(f"Expected mean and std for the {channels} channels of the network's images; got {m.size}.")
     known_as = name or getattr(nnx.merge(graphdef, state), "architecture", "") or type(module).__name__.lower()
-    model = named(Model(state, m, s, graphdef, known_as), class_names, input_size)
+    model = with_names(Network(state, m, s, graphdef, image_size(input_size)), known_as, class_names)
     compare(model, module)
     return model
 
@@ -83,9 +85,9 @@ def compare(model: Model, module: Any, size: tuple[int, int] = (64, 64)) -> None
     rng = np.random.default_rng(0)
     # Random pixels around the mean: the module gets them normalised.
     x = rng.standard_normal((1, *size, model.in_channels)).astype(np.float32)
-    names = [node.name for node in _taps.nodes(model, size)]
+    names = [node.name for node in _taps.nodes(model.network, size)]
     theirs = torch_nodes(module, x, names)
-    ours = _nodes(model.bare(), jnp.asarray(x))
+    ours = _nodes(model.network, jnp.asarray(x))
     rows, worst = [], 0.0
     for node in names:
         a, b = np.asarray(ours[node]), theirs[node]
@@ -126,7 +128,7 @@ def torch_nodes(module: Any, x: np.ndarray, names: Iterable[str]) -> dict[str, n
 
 
 @jax.jit
-def _nodes(model: Model, x: jax.Array) -> dict[str, jax.Array]:
+def _nodes(network: Network, x: jax.Array) -> dict[str, jax.Array]:
     found: dict[str, jax.Array] = {}
 
     def tap(name: str, value: jax.Array) -> jax.Array:
@@ -134,7 +136,7 @@ def _nodes(model: Model, x: jax.Array) -> dict[str, jax.Array]:
         return value
 
     with jax.default_matmul_precision("highest"):
-        _taps.run(model.graphdef, model.state, x, tap, _taps.EXACT)
+        _taps.run(network, x, tap, _taps.EXACT)
     return found
 
 

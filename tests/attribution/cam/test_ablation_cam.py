@@ -15,6 +15,7 @@ from jaxviz.attribution._cam import ablation_cam as _ablation_cam
 from jaxviz.attribution._cam.ablation_cam import AblationCam, LinearAblation
 from jaxviz.attribution._target import as_target
 from jaxviz.engine import make_mesh
+from jaxviz.models import intervene
 from tests.attribution.pgc import last_steps, pgc_map, quiet
 from tests.attribution.reference import RESNET, assert_close, full, images, model_only, pair
 from tests.compilations import compilations
@@ -80,7 +81,7 @@ def by_loop(model, image: np.ndarray, classes: list[int], layer: str) -> np.ndar
     whole = np.asarray(model(image[None]))[0, classes]
     lost = []
     for c in range(model.layers(image.shape[0])[layer].channels):
-        found, _ = jv.models.altered(model, image[None], ("output",), layer, lambda value, c=c: value.at[..., c].set(0))
+        found, _ = intervene(model.network, image[None], ("output",), {layer: lambda value, c=c: value.at[..., c].set(0)})
         lost.append(whole - np.asarray(found["output"])[0, classes])
     return np.stack(lost, axis=1)
 
@@ -116,11 +117,11 @@ def test_only_what_lies_above_the_layer_runs_again() -> None:
     items = {"images": x, "index": jnp.asarray(index)}
     counts = []
     for layer, channels in (("conv1", 8), ("relu", 8), ("conv2", 12)):
-        program = AblationCam(model.bare(), target, layer, channels, True, True, None)
+        program = AblationCam(model.network, target, layer, channels, True, True, None)
         fixed = program.start(items)
         counts.append(convolutions(lambda p, *rest: p.step(*rest), program, items, fixed, jnp.arange(4), jnp.ones(4)))
     assert counts == [1, 1, 0]
-    program = LinearAblation(model.bare(), target, "relu_1", True, True, None)
+    program = LinearAblation(model.network, target, "relu_1", True, True, None)
     assert str(jax.make_jaxpr(lambda p, i: p(i))(program, items)).count("conv_general_dilated[") == 2
 
 
@@ -155,7 +156,7 @@ def test_lowers_for_every_platform(make) -> None:
     target, index = as_target(model, [[0, 1]], x)
     items = {"images": x, "index": jnp.asarray(index)}
     sizes = (8,) if make is AblationCam else ()
-    program = make(model.bare(), target, "relu" if sizes else "relu_1", *sizes, True, True, "pytorch-grad-cam")
+    program = make(model.network, target, "relu" if sizes else "relu_1", *sizes, True, True, "pytorch-grad-cam")
 
     def run(program, items):
         if not sizes:

@@ -205,22 +205,23 @@ def test_one_forward_pass_and_the_tails_backward_pass(classes) -> None:
     target, index = as_target(model, classes, x)
     items = {"images": x, "index": jnp.asarray(index)}
     methods = tuple(name for name in FORMULAS if not name.startswith("eigen"))
-    program = GradientMaps(model.bare(), target, ("layer4.1.relu_1",), methods)
-    assert convolutions(lambda p, i: p(i), program, items) == convolutions(lambda images: forward(model, images), x) == 20
+    program = GradientMaps(model.network, target, ("layer4.1.relu_1",), methods)
+    plain = convolutions(lambda images: forward(model.network, images), x)
+    assert convolutions(lambda p, i: p(i), program, items) == plain == 20
     flops = [
         jax.jit(fn).lower(*args).cost_analysis()["flops"]
-        for fn, *args in ((lambda p, i: p(i), program, items), (lambda m, i: forward(m, i), model, x))
+        for fn, *args in ((lambda p, i: p(i), program, items), (lambda m, i: forward(m, i), model.network, x))
     ]
     assert flops[0] <= 1.05 * flops[1]
     # One block further down, its two convolutions, and no other, are computed backwards once for all targets.
-    lower = GradientMaps(model.bare(), target, ("layer4.0.relu_1",), methods)
+    lower = GradientMaps(model.network, target, ("layer4.0.relu_1",), methods)
     assert convolutions(lambda p, i: p(i), lower, items) == 20 + 2
 
 
 def test_lowers_for_every_platform() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(2, 16, 16, 3))
     target, index = as_target(model, [[0, 1]], x)
-    program = GradientMaps(model.bare(), target, ("relu", "relu_1"), tuple(FORMULAS))
+    program = GradientMaps(model.network, target, ("relu", "relu_1"), tuple(FORMULAS))
     items = {"images": x, "index": jnp.asarray(index)}
     assert jax.export.export(jax.jit(lambda p, i: p(i)), platforms=PLATFORMS)(program, items).platforms == PLATFORMS
 
@@ -259,11 +260,11 @@ def test_blank_maps_say_why() -> None:
     signed = at.hires_cam(model, x, everything, relu=False, resize=False)
     positive = tiny_model(seed=0)
     state = jax.tree.map(jnp.abs, positive.state)  # all weights positive: all speaks against the negative sum
-    against = at.gradient_cams(jv.Model(state, model.mean, model.std, model.graphdef), x, everything)
+    against = at.gradient_cams(model.with_state(state), x, everything)
     assert signed.diagnosis.tolist() == ["ok", "ok"]
     assert set(against["grad_cam"].diagnosis) == {"negative everywhere, cut off by ReLU"} and not against["grad_cam"].maps.any()
     dead = jax.tree.map(jnp.zeros_like, model.state)
-    assert set(at.grad_cam(jv.Model(dead, model.mean, model.std, model.graphdef), x).diagnosis) == {"zero everywhere"}
+    assert set(at.grad_cam(model.with_state(dead), x).diagnosis) == {"zero everywhere"}
 
 
 def test_errors() -> None:

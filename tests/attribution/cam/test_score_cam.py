@@ -83,7 +83,7 @@ def test_memory_of_a_step_does_not_grow_by_masks() -> None:
     items = {"images": x, "index": jnp.asarray(index), "baseline": jnp.zeros_like(x)}
 
     def temporary(channels: int) -> int:
-        program = ScoreCam(model.bare(), target, "relu", channels, True, True)
+        program = ScoreCam(model.network, target, "relu", channels, True, True)
         fixed = {"values": jnp.zeros((1, 32, 32, channels)), "scores": jnp.zeros((1, 1)), "index": items["index"]}
         step = jax.jit(lambda p, *rest: p.step(*rest))
         compiled = step.lower(program, items, fixed, jnp.arange(4), jnp.ones(4)).compile()
@@ -96,7 +96,7 @@ def test_memory_of_a_step_does_not_grow_by_masks() -> None:
 def test_lowers_for_every_platform() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(2, 16, 16, 3))
     target, index = as_target(model, [[0, 1]], x)
-    program = ScoreCam(model.bare(), target, "relu", 8, True, True)
+    program = ScoreCam(model.network, target, "relu", 8, True, True)
     items = {"images": x, "index": jnp.asarray(index), "baseline": jnp.zeros_like(x)}
 
     def run(program, items):

@@ -128,10 +128,10 @@ def test_costs_one_forward_and_one_backward_pass_and_the_baseline():
     from jaxviz.attribution._target import ClassTarget
 
     x = random_images(8, 32, 32, 3)
-    program = DeepLift(RESNET.bare(), ClassTarget(False), jnp.zeros((1, 32, 32, 3)), True)
+    program = DeepLift(RESNET.network, ClassTarget(False), jnp.zeros((1, 32, 32, 3)), True)
     items = {"images": x, "index": np.zeros((8, 1), np.int32)}
     flops = jax.jit(lambda p, i: p(i)).lower(program, items).cost_analysis()["flops"]
-    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), x).cost_analysis()["flops"]
+    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.network, x).cost_analysis()["flops"]
     assert flops < 2.5 * forward
 
 
@@ -140,7 +140,7 @@ def test_lowers_everywhere():
     from jaxviz.attribution._target import ClassTarget
     from tests.contracts import check_lowers
 
-    program = DeepLift(RESNET.bare(), ClassTarget(True), jnp.zeros((1, 32, 32, 3)), True)
+    program = DeepLift(RESNET.network, ClassTarget(True), jnp.zeros((1, 32, 32, 3)), True)
     check_lowers(lambda p, i: p(i), program, {"images": IMAGES, "index": np.zeros((2, 2), np.int32)}, gradient=False)
 
 

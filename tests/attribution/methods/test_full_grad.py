@@ -89,9 +89,9 @@ def test_one_backward_pass_and_a_resize_for_each_size_of_map() -> None:
     target, index = as_target(model, 1, x)
     items = {"images": x, "index": jnp.asarray(index)}
     # 12 convolutions forwards, and backwards once each.
-    assert convolutions(lambda p, i: p(i), FullGrad(model.bare(), target), items) == 2 * 12
-    lowered = jax.jit(lambda p, i: p(i)).lower(FullGrad(model.bare(), target), items)
-    forward = jax.jit(lambda m, i: jv.models.forward(m, i)).lower(model, x)
+    assert convolutions(lambda p, i: p(i), FullGrad(model.network, target), items) == 2 * 12
+    lowered = jax.jit(lambda p, i: p(i)).lower(FullGrad(model.network, target), items)
+    forward = jax.jit(lambda m, i: jv.models.forward(m, i)).lower(model.network, x)
     assert lowered.cost_analysis()["flops"] < 3 * forward.cost_analysis()["flops"]
 
 
@@ -99,7 +99,7 @@ def test_lowers_for_every_platform() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(2, 16, 16, 3))
     target, index = as_target(model, [[0, 1]], x)
     items = {"images": x, "index": jnp.asarray(index)}
-    exported = jax.export.export(jax.jit(lambda p, i: p(i)), platforms=PLATFORMS)(FullGrad(model.bare(), target), items)
+    exported = jax.export.export(jax.jit(lambda p, i: p(i)), platforms=PLATFORMS)(FullGrad(model.network, target), items)
     assert exported.platforms == PLATFORMS
 
 

@@ -140,22 +140,22 @@ def test_windows_of_zeros_give_their_gradient_to_the_first_as_in_torch(rule, tab
 
 def flops(k: int, target: ClassTarget = ClassTarget(True), ops=EXACT) -> float:  # noqa: B008
     items = {"images": IMAGES, "index": np.zeros((len(IMAGES), k), np.int32)}
-    return jax.jit(lambda p, i: p(i)).lower(Gradient(RESNET.bare(), target, ops), items).cost_analysis()["flops"]
+    return jax.jit(lambda p, i: p(i)).lower(Gradient(RESNET.network, target, ops), items).cost_analysis()["flops"]
 
 
 def stem_gradient_flops() -> float:
     """Return the FLOPs of the first convolution's gradient: a loop over images and targets, of which one turn is counted."""
 
     def gradient(model: jv.Model, images: np.ndarray) -> jax.Array:
-        values, pull = jax.vjp(lambda x: activations(model, x, ("conv1",))["conv1"], images)
+        values, pull = jax.vjp(lambda x: activations(model.network, x, ("conv1",))["conv1"], images)
         return pull(jnp.ones_like(values))[0]
 
-    return jax.jit(gradient).lower(RESNET.bare(), IMAGES).cost_analysis()["flops"]
+    return jax.jit(gradient).lower(RESNET.network, IMAGES).cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize("ops", [EXACT, GUIDED, DECONVNET])
 def test_k_targets_share_one_forward_pass(ops):
-    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), IMAGES).cost_analysis()["flops"]
+    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.network, IMAGES).cost_analysis()["flops"]
     backward = flops(3, ops=ops) - flops(2, ops=ops)
     assert 0.7 * forward < backward < 1.3 * forward
     assert abs(flops(3, ops=ops) - forward - 3 * backward - stem_gradient_flops()) < 0.15 * forward
@@ -214,4 +214,4 @@ def test_a_blank_map_says_so():
 @pytest.mark.parametrize("ops", [EXACT, GUIDED, DECONVNET])
 def test_lowers_everywhere(ops):
     items = {"images": random_images(2, 16, 16, 3), "index": np.zeros((2, 2), np.int32)}
-    check_lowers(lambda p, i: p(i), Gradient(tiny_model().bare(), ClassTarget(True), ops), items, gradient=False)
+    check_lowers(lambda p, i: p(i), Gradient(tiny_model().network, ClassTarget(True), ops), items, gradient=False)

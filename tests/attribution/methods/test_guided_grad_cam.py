@@ -58,7 +58,7 @@ def test_nearest_is_torchs(size: tuple[int, int]) -> None:
 def test_one_forward_pass_serves_both_halves() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(1, 64, 64, 3))
     target, index = as_target(model, 1, x)
-    program = GuidedGradCam(model.bare(), target, ("relu_1",), "bilinear")
+    program = GuidedGradCam(model.network, target, ("relu_1",), "bilinear")
     items = {"images": x, "index": jnp.asarray(index)}
     text = jax.jit(lambda p, i: p(i)).lower(program, items).compile().as_text()
     assert text.count("convolution(") == 2 + 1  # two forwards, one backwards: the first one's gradient is a matrix product
@@ -67,7 +67,7 @@ def test_one_forward_pass_serves_both_halves() -> None:
 def test_lowers_for_every_platform() -> None:
     model, x = tiny_model(), jnp.asarray(random_images(2, 16, 16, 3))
     target, index = as_target(model, [[0, 1]], x)
-    program = GuidedGradCam(model.bare(), target, ("relu", "relu_1"), "nearest")
+    program = GuidedGradCam(model.network, target, ("relu", "relu_1"), "nearest")
     items = {"images": x, "index": jnp.asarray(index)}
     assert jax.export.export(jax.jit(lambda p, i: p(i)), platforms=PLATFORMS)(program, items).platforms == PLATFORMS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import get_args
 
 import jax
@@ -162,13 +161,13 @@ def test_z_box_and_flat_are_their_formulas():
 
 def lowered(rule, bias, k, platform="cpu"):
     numbers = {"epsilon": 1e-6, "gamma": 0.25, "alpha": 2.0, "beta": 1.0}
-    program = Relevance(RESNET.bare(), ClassTarget(True), _composite(rule, numbers), bias, "contribution")
+    program = Relevance(RESNET.network, ClassTarget(True), _composite(rule, numbers), bias, "contribution")
     traced = jax.jit(lambda p, i: p(i)).trace(program, {"images": IMAGES, "index": np.zeros((2, k), np.int32)})
     return traced.lower(lowering_platforms=(platform,))
 
 
 def test_one_forward_pass_whatever_the_number_of_targets():
-    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.bare(), IMAGES)
+    forward = jax.jit(lambda m, x: jv.models.forward(m, x)).lower(RESNET.network, IMAGES)
     flops = {k: lowered("epsilon", "absorb", k).cost_analysis()["flops"] for k in (1, 2, 4)}
     one = forward.cost_analysis()["flops"]
     assert flops[1] < 2.4 * one  # forward and back, although every normalisation is folded
@@ -178,7 +177,7 @@ def test_one_forward_pass_whatever_the_number_of_targets():
         return program.as_text().count("stablehlo.convolution")
 
     # For a TPU, where 1 x 1 convolutions are convolutions too.
-    layers = contracts.convolutions(lambda m, x: jv.models.forward(m, x), RESNET.bare(), IMAGES)
+    layers = contracts.convolutions(lambda m, x: jv.models.forward(m, x), RESNET.network, IMAGES)
     assert layers == 7
     assert convolutions(lowered("epsilon", "absorb", 3, "tpu")) == 2 * layers
     # The sums of positive contributions, and back through the kernel and through its positive part; four times as much at the
@@ -212,7 +211,7 @@ def test_lowers_everywhere():
     numbers = {"epsilon": 1e-6, "gamma": 0.25, "alpha": 2.0, "beta": 1.0}
     items = {"images": IMAGES, "index": np.zeros((2, 2), np.int32)}
     for rule in ("epsilon_gamma_box", "epsilon_alpha2_beta1_flat"):
-        program = Relevance(RESNET.bare(), ClassTarget(True), _composite(rule, numbers), "share", "magnitude")
+        program = Relevance(RESNET.network, ClassTarget(True), _composite(rule, numbers), "share", "magnitude")
         check_lowers(lambda p, i: p(i), program, items, gradient=False)
 
 
@@ -296,7 +295,7 @@ def test_conservation_on_torchvisions_resnets(name):
     found = lrp(model, x, rule="epsilon" if name in ("small_bottleneck", "resnet50") else "epsilon_gamma_box")
     assert relative(found.maps.sum((1, 2, 3)) - found.scores, found.scores) < 1e-3
     # Without any bias, even where biases absorb.
-    zeroed = dataclasses.replace(model, state=without_biases(model.state))
+    zeroed = model.with_state(without_biases(model.state))
     found = lrp(zeroed, x, rule="epsilon", epsilon=1e-9, bias="absorb")
     assert relative(found.maps.sum((1, 2, 3)) - found.scores, found.scores) < 1e-3
 

@@ -201,7 +201,11 @@ def stepped(window: int, stride: int, s: int = 4, whole: bool = False):
     grid = -(-(16 - window) // stride) + 1
     values = ((window, window, 3), (stride, stride, 3), (grid, grid, 1))
     windows = Windows(*(jnp.asarray(v, jnp.int32) for v in values))
-    program = Covered(TINY, target, windows, None, ()) if whole else covered(TINY, target, windows, (window, window), (16, 16))
+    program = (
+        Covered(TINY.network, target, windows, None, ())
+        if whole
+        else covered(TINY, target, windows, (window, window), (16, 16))
+    )
     items = {"images": X, "baseline": 0 * X, "index": index}
     return jax.jit(program.step), (items, program.start(items)[1], np.arange(s, dtype=np.int32))
 
@@ -217,7 +221,7 @@ def test_a_step_is_one_forward_pass_for_all_targets() -> None:
 def forward_of(x):
     from jaxviz.models import forward
 
-    return forward(TINY, x)
+    return forward(TINY.network, x)
 
 
 def test_memory_and_work_of_a_step_do_not_depend_on_the_windows() -> None:

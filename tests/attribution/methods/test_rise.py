@@ -124,7 +124,7 @@ def test_other_counts_chances_and_seeds_compile_nothing() -> None:
 
 def stepped(samples: int):
     target, index = as_target(TINY, [[1, 2]], X)
-    program = Rise(TINY, target, jnp.float32(0.5), jnp.int32(0), jnp.float32(samples), jnp.asarray(False), 7)
+    program = Rise(TINY.network, target, jnp.float32(0.5), jnp.int32(0), jnp.float32(samples), jnp.asarray(False), 7)
     items = {"images": X, "baseline": 0 * X, "index": index, "ids": IDS}
     return jax.jit(program.step), (items, program.start(items), np.arange(4, dtype=np.int32), np.ones(4, np.float32))
 

@@ -38,7 +38,7 @@ def drawn(x: np.ndarray, samples: int, noise: float = 0.15, seed: int = 0, ids: 
 def gradient(model, x: np.ndarray, target: int) -> np.ndarray:
     from jaxviz.models import forward
 
-    return np.asarray(jax.grad(lambda x: forward(model, x)[:, target].sum())(jnp.asarray(x)))
+    return np.asarray(jax.grad(lambda x: forward(model.network, x)[:, target].sum())(jnp.asarray(x)))
 
 
 INNER = ("saliency", "input_x_gradient", "guided_backprop")
@@ -196,7 +196,7 @@ def test_means_through_the_stem_are_those_of_whole_gradients(inner: str, ids: np
     program = as_inner(inner, TINY, target, jnp.asarray(X), None).program
     numbers = jnp.float32(0.2), jnp.int32(3), jnp.float32(5)
     whole = engine.reduce_images(Noisy(program, jnp.int32(0), *numbers, False), items, 5)
-    ours = engine.reduce_images(MeanGradient(TINY.bare(), target, *numbers, "conv1", program.ops), items, 5)
+    ours = engine.reduce_images(MeanGradient(TINY.network, target, *numbers, "conv1", program.ops), items, 5)
     found = smoothgrad(TINY, X, [[0, 4]], inner=inner, samples=5, noise=0.2, seed=3, ids=ids)
     for name in ("maps", "scores", "index"):
         np.testing.assert_allclose(ours[name], whole[name], atol=1e-6 * np.abs(whole["maps"]).max())
@@ -205,7 +205,7 @@ def test_means_through_the_stem_are_those_of_whole_gradients(inner: str, ids: np
 
 def test_a_step_of_means_is_a_pass_above_the_stem_and_one_convolution_of_noise() -> None:
     target, index = as_target(TINY, 1, X)
-    program = MeanGradient(TINY.bare(), target, jnp.float32(0.1), jnp.int32(0), jnp.float32(4), "conv1", EXACT)
+    program = MeanGradient(TINY.network, target, jnp.float32(0.1), jnp.int32(0), jnp.float32(4), "conv1", EXACT)
     items = {"images": X, "index": index}
     args = items, program.start(items), np.arange(4, dtype=np.int32), np.ones(4, np.float32)
     assert convolutions(jax.jit(program.step), *args) == 3

@@ -63,7 +63,7 @@ def check(model, module, shape, *, large: bool = False):
     for seed in range(4):
         images = reference.images(*shape, seed=seed)
         direction = np.random.default_rng(seed).normal(size=(shape[0], model.num_classes)).astype(np.float32)
-        ours, taps, gradient = everything(model.bare(), images, direction)
+        ours, taps, gradient = everything(model.network, images, direction)
         theirs, their_taps, their_gradient = torch_everything(module, images, direction)
         assert [layer.name for layer in model.layers((shape[1], shape[2]))] == list(their_taps), "names or their order"
         for name, value in their_taps.items():
