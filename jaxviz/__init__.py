@@ -11,6 +11,7 @@ from jaxviz import gallery as gallery
 from jaxviz import image as image
 from jaxviz import inspection as inspection
 from jaxviz import metrics as metrics
+from jaxviz import models as models
 from jaxviz import objectives as objectives
 from jaxviz import ops as ops
 from jaxviz import param as param

@@ -11,17 +11,6 @@ from typing import Any
 
 import jaxviz
 
-UNNAMED = {  # that are still to be given their options' names
-    "attribution.attribute",
-    "attribution.Attribution.overlay",
-    "gallery.build",
-    "metrics.average_drop",
-    "metrics.average_gain",
-    "metrics.average_increase",
-    "ops.Propagation.avg_pool",
-    "ops.Propagation.max_pool",
-}
-
 
 def public_modules() -> list[ModuleType]:
     """Return the packages and modules of jaxviz of whose path no part begins with an underscore."""
@@ -53,4 +42,4 @@ def test_public_functions_name_their_options() -> None:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.VAR_KEYWORD and "Unpack" not in str(parameter.annotation)
     }
-    assert unnamed <= UNNAMED
+    assert not unnamed
