@@ -16,6 +16,7 @@ def split_label(label: str) -> tuple[str, str]:
 class FileNames:
     """File names, no two alike: ASCII, safe on every file system, distinct also where upper and lower case are one.
 
+    >>> from jaxviz._file_names import FileNames
     >>> names = FileNames()
     >>> names("layer1.0/Conv"), names("layer1.0 conv")
     ('layer1.0-Conv', 'layer1.0-conv_2')

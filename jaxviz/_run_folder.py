@@ -68,9 +68,10 @@ class RunFolder:
         overwrite: remove a run or result that the folder holds.
 
     Example:
-        >>> kind = RunKind("example", 1, {"parts": r"\\d+\\.npz"})
+        >>> from jaxviz._run_folder import RunFolder, RunKind
+        >>> kind = RunKind("example", 1, {"parts": r"[0-9]+[.]txt"})
         >>> with RunFolder("out", kind, {"seed": 0}, ["all.npz"]) as run:
-        ...     path = run.write("parts/0.npz", lambda file: np.savez(file, x=np.ones(3)))
+        ...     path = run.write("parts/0.txt", lambda file: file.write(b"finished"))
     """
 
     def __init__(

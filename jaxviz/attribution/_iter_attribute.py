@@ -210,8 +210,10 @@ def iter_attribute(
         ImageError: there are no files, or none that can be read.
         SaveError: `out` cannot be written, is in use, or holds another run.
 
-    >>> for image in jv.attribution.iter_attribute(model, "photos", ["saliency", "grad_cam"], out="maps", size=64):
-    ...     print(image.path.name, image.attributions["grad_cam"].targets)
+    >>> _ = jv.image.save("photo.png", images[0])
+    >>> for image in jv.attribution.iter_attribute(model, "photo.png", ["saliency", "grad_cam"], out="maps"):
+    ...     print(image.path.name, image.attributions["grad_cam"].maps.ndim)
+    photo.png 3
     """
     options = _method_options(methods)
     if batch != int(batch) or batch < 1:
