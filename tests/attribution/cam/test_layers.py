@@ -70,14 +70,14 @@ def test_what_lies_above_is_read_from_the_operations(name: str, layer: str, reac
     model = jv.models.from_module(network(name, head=64 if "vgg" in name else None), input_size=(64, 64))
     target, _ = as_target(model, 1, np.zeros((1, 64, 64, 3), np.float32))
     layers = map_layers(model, (64, 64), layer)
-    assert tail_above(model, target, layers, (64, 64)) == ((reached,), affine)
+    assert tail_above(model.network, target, layers, (64, 64)) == ((reached,), affine)
 
 
 def test_a_layer_beside_the_target_is_not_reached() -> None:
     model = jv.models.from_module(network("resnet18"), input_size=(64, 64))
     target, _ = as_target(model, jv.channel("layer4.0.downsample.0", 1), np.zeros((1, 64, 64, 3), np.float32))
     # conv2 comes first, and yet the convolution of the way around it does not see it.
-    assert tail_above(model, target, ("layer4.0.conv2", "layer3.1.relu_1"), (64, 64)).reached == (False, True)
+    assert tail_above(model.network, target, ("layer4.0.conv2", "layer3.1.relu_1"), (64, 64)).reached == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from jaxviz.attribution import deconvnet, guided_backprop, input_x_gradient, sal
 from jaxviz.attribution._methods.gradient import Gradient
 from jaxviz.attribution._target import ClassTarget
 from jaxviz.models import activations, from_function
+from jaxviz.models._network import Network
 from jaxviz.ops import DECONVNET, EXACT, GUIDED
 from tests.attribution import reference
 from tests.attribution.networks import IMAGES, RESNET
@@ -146,8 +147,8 @@ def flops(k: int, target: ClassTarget = ClassTarget(True), ops=EXACT) -> float: 
 def stem_gradient_flops() -> float:
     """Return the FLOPs of the first convolution's gradient: a loop over images and targets, of which one turn is counted."""
 
-    def gradient(model: jv.Model, images: np.ndarray) -> jax.Array:
-        values, pull = jax.vjp(lambda x: activations(model.network, x, ("conv1",))["conv1"], images)
+    def gradient(network: Network, images: np.ndarray) -> jax.Array:
+        values, pull = jax.vjp(lambda x: activations(network, x, ("conv1",))["conv1"], images)
         return pull(jnp.ones_like(values))[0]
 
     return jax.jit(gradient).lower(RESNET.network, IMAGES).cost_analysis()["flops"]
