@@ -258,7 +258,8 @@ class Model:
         >>> jaxviz.attribution.integrated_gradients(model.fast(), images, steps=200).maps.shape
         (2, 128, 128, 3)
         """
-        return dataclasses.replace(self, network=prepare_kernels(self.network))
+        network = prepare_kernels(self.network)
+        return self if network is self.network else dataclasses.replace(self, network=network)
 
     def with_state(self, state: PyTree) -> Model:
         """Return the same model with other weights: a state of the same structure, such as `jax.tree.map` makes of `state`."""

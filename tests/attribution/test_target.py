@@ -140,8 +140,9 @@ def test_another_target_compiles_nothing_new() -> None:
 
     attribution.saliency(MODEL, IMAGES, [0, 1, 2, 3])
     attribution.saliency(MODEL, IMAGES, "relu_1:1")
+    other = tiny_model(1)
     with compilations() as compiled:
-        attribution.saliency(tiny_model(1), random_images(4, 16, 16, 3, seed=1), "church")
+        attribution.saliency(other, random_images(4, 16, 16, 3, seed=1), "church")
         attribution.saliency(MODEL, IMAGES, 3)
         attribution.saliency(MODEL, IMAGES, "relu_1:5")
     assert not compiled.names

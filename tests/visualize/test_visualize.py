@@ -103,8 +103,9 @@ def test_a_compiled_loop_equals_calls_of_a_compiled_step(monkeypatch):
         draw = partial(jv.visualize, objective=jv.channel("relu_1", range(7)), mesh=jv.make_mesh(1), chunk=7)
         results.append(draw(tiny_model(), **OPTIONS))
         assert bool(calls) != loop, "the option decides which of the two runs"
+        other = tiny_model(1)
         with compilations() as compiled:
-            draw(tiny_model(1), **(OPTIONS | {"steps": 3}))
+            draw(other, **(OPTIONS | {"steps": 3}))
         assert not compiled.names
     np.testing.assert_allclose(results[0].images, results[1].images, atol=1e-4)
     np.testing.assert_allclose(results[0].history, results[1].history, rtol=1e-3, atol=1e-5)

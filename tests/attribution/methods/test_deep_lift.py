@@ -118,8 +118,9 @@ def test_chunks_batches_and_compilations():
     # One baseline for all, run once, is the same as one for each.
     each = deep_lift(tiny_model(), x, [0, 1, 2, 3, 4], baseline=np.full_like(x, 0.5))
     np.testing.assert_allclose(each.maps, deep_lift(tiny_model(), x, [0, 1, 2, 3, 4], baseline=0.5).maps, atol=1e-6 * scale)
+    other = tiny_model(1)
     with compilations() as compiled:
-        deep_lift(tiny_model(1), random_images(5, 16, 16, 3, seed=1), 2, baseline="black", chunk=8)
+        deep_lift(other, random_images(5, 16, 16, 3, seed=1), 2, baseline="black", chunk=8)
     assert not compiled.names
 
 

@@ -217,9 +217,10 @@ def test_no_target_is_the_images_class_all_the_way() -> None:
 
 def test_other_steps_rules_images_and_classes_compile_nothing() -> None:
     integrated_gradients(TINY, X, 1, steps=32, baseline="white", chunk=24)
+    other = tiny_model(1)
     with compilations() as compiled:
         for steps, rule in ((50, "gauss_legendre"), (100, "trapezoid"), (333, "riemann_left"), (1024, "riemann_middle")):
-            integrated_gradients(tiny_model(1), X[::-1], 2, steps=steps, rule=rule, baseline="white", chunk=24)  # type: ignore[arg-type]
+            integrated_gradients(other, X[::-1], 2, steps=steps, rule=rule, baseline="white", chunk=24)  # type: ignore[arg-type]
     assert not compiled.names
 
 

@@ -198,8 +198,9 @@ def test_the_same_alone_in_chunks_and_in_any_batch():
 
 def test_another_image_class_or_strength_compiles_nothing():
     lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_gamma_box")
+    other = tiny_model(1)
     with compilations() as compiled:
-        lrp(tiny_model(1), random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
+        lrp(other, random_images(2, 16, 16, 3, seed=1), 3, rule="epsilon_gamma_box", epsilon=0.1, gamma=0.5)
     assert not compiled.names
     with compilations() as compiled:
         lrp(tiny_model(), random_images(2, 16, 16, 3), 0, rule="epsilon_plus")

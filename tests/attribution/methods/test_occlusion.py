@@ -170,9 +170,10 @@ def test_a_unit_in_the_middle_has_scores_and_no_classes(method, options) -> None
 def test_other_windows_images_and_classes_compile_nothing() -> None:
     """Where the windows fit the same patch; there are at most 14 along a side."""
     occlusion(TINY, X, 1, window=(5, 6), stride=2, chunk=24)
+    other = tiny_model(1)
     with compilations() as compiled:
         for window, stride in (((5, 6), 3), ((5, 6), (3, 1)), ((5, 6, 1), (2, 2, 1))):
-            occlusion(tiny_model(1), X[::-1], 2, window=window, stride=stride, baseline="white", chunk=24)
+            occlusion(other, X[::-1], 2, window=window, stride=stride, baseline="white", chunk=24)
     assert not compiled.names
     patches = {covered(TINY, ClassTarget(False), Groups(), (side, side), (224, 224)).patch for side in range(1, 225)}
     assert len(patches) <= 14

@@ -117,8 +117,9 @@ def test_chunks_and_company_change_nothing() -> None:
 
 def test_other_counts_chances_and_seeds_compile_nothing() -> None:
     rise(TINY, X, 1, samples=32, baseline="blur", chunk=24)
+    other = tiny_model(1)
     with compilations() as compiled:
-        rise(tiny_model(1), X[::-1], 2, samples=60, probability=0.2, baseline="blur", seed=3, normalize="expectation", chunk=24)
+        rise(other, X[::-1], 2, samples=60, probability=0.2, baseline="blur", seed=3, normalize="expectation", chunk=24)
     assert not compiled.names
 
 

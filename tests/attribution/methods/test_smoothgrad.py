@@ -173,9 +173,10 @@ def test_k_targets_are_k_runs() -> None:
 def test_other_counts_noise_seeds_and_statistics_compile_nothing() -> None:
     for method in METHODS.values():  # means have a program, the other two share one
         method(TINY, X, 1, samples=32, chunk=24, ids=IDS)
+    other = tiny_model(1)
     with compilations() as compiled:
         for method in METHODS.values():
-            method(tiny_model(1), X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, chunk=24)
+            method(other, X[::-1], 2, samples=50, noise=0.3, seed=4, ids=IDS, chunk=24)
     assert not compiled.names
 
 

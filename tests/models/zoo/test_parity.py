@@ -59,6 +59,11 @@ def another_side(taps, their_taps):
     return any(((np.asarray(taps[name]) > 0) != (their_taps[name] > 0)).any() for name in relus)
 
 
+def others_in_full(names, *fast):
+    """Return parameters for all names; those that are not `fast` are in the full tier."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.full) for name in names]
+
+
 def check(model, module, shape, *, large: bool = False):
     for seed in range(4):
         images = reference.images(*shape, seed=seed)
@@ -80,13 +85,13 @@ def check(model, module, shape, *, large: bool = False):
     raise AssertionError("in four sets of images some ReLU took the other side")
 
 
-@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize("name", others_in_full(RESNETS, "resnet18", "resnet50", "resnext50_32x4d"))
 def test_resnet(name):
     module = reference.torch_network(name)
     check(reference.model_of(name, module), module, (1, 64, 48, 3))
 
 
-@pytest.mark.parametrize("name", VGGS)
+@pytest.mark.parametrize("name", others_in_full(VGGS, "vgg11", "vgg11_bn", "vgg16"))
 def test_vgg(name):
     # The hidden layers of two networks are as wide as they are; 100 million weights each are too slow for all.
     head = None if name in ("vgg11", "vgg16_bn") else 64
@@ -94,7 +99,7 @@ def test_vgg(name):
     check(reference.model_of(name, module, head=head), module, (1, 48, 64, 3))
 
 
-@pytest.mark.parametrize("shape", [(2, 224, 224, 3), (1, 97, 131, 3), (1, 33, 32, 3)])
+@pytest.mark.parametrize("shape", [pytest.param((2, 224, 224, 3), marks=pytest.mark.full), (1, 97, 131, 3), (1, 33, 32, 3)])
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn"])
 def test_other_sizes(name, shape):
     head = 16 if name == "vgg11_bn" else None
