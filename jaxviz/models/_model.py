@@ -34,7 +34,7 @@ class Model:
     Made by `load`, `from_torch`, `from_module` or `from_function`. Calling it returns logits:
 
     >>> import jax.numpy as jnp
-    >>> model = from_function(lambda images: images.mean(axis=(1, 2)))
+    >>> model = jaxviz.from_function(lambda images: images.mean(axis=(1, 2)))
     >>> model(jnp.ones((2, 8, 8, 3))).shape
     (2, 3)
 
