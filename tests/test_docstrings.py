@@ -74,6 +74,7 @@ def test_there_are_examples() -> None:
     assert len(FILES) > 80
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_examples_run(path: Path, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxviz, "load", lambda *args, **options: names["model"])

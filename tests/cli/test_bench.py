@@ -26,6 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
     return lambda *arguments: CliRunner().invoke(cli.app, ["bench", "tiny", *map(str, arguments)], prog_name="jaxviz")
 
 
+@pytest.mark.full
 def test_every_task_and_number_of_devices_has_a_row(run, tmp_path: Path) -> None:
     done = run("--size", 32, "--batch", "1", "--seconds", 0.01, "--devices", 4, "--json", tmp_path / "here.json")
     assert done.exit_code == 0, done.output

@@ -11,7 +11,7 @@ from jaxviz.models import has_batch_norm
 from tests.families.networks import SIZE, network
 from tests.tiny import tiny_model
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.full]
 
 STEPS = 48
 # Family -> the layer, its units, what each reaches on the best of 500 photos of 64 pixels, and by the defaults in STEPS steps.

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxviz.models import Model, Network
@@ -31,6 +32,11 @@ RESNETS = [
     "wide_resnet50_2",
     "wide_resnet101_2",
 ]
+
+
+def others_in_full(names, *fast):
+    """Return parameters for all names; those that are not `fast` are in the full tier."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.full) for name in names]
 
 
 def randomise(module, seed: int = 0):

@@ -116,6 +116,7 @@ def test_a_fast_network_stays_fast() -> None:
     assert 0 < error <= 1e-4
 
 
+@pytest.mark.full
 def test_vgg_costs_a_fraction() -> None:
     """Of a window of a seventh of the side: where XLA counts, less than a third of the multiplications."""
     network = from_module(VGG("A", batch_norm=True, num_classes=4, rngs=nnx.Rngs(0)), input_size=(224, 224)).network

@@ -71,6 +71,7 @@ def test_the_contract(make):
     check_all(call, [lambda: make(1.0), lambda: make(2.0)], [groups])
 
 
+@pytest.mark.full
 def test_many_directions_are_many_units():
     vectors = RNG.normal(size=(3, 8)).astype(np.float32)
     result = jv.visualize(MODEL, jv.direction("relu", vectors, cossim_power=1), size=SIZE, steps=20, samples=2)

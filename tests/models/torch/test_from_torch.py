@@ -10,7 +10,7 @@ from jaxviz import ArgumentError, CheckpointError, UnsupportedError
 from jaxviz.models import from_torch
 from jaxviz.models._torch import from_torch as module_under_test
 from tests.models import reference
-from tests.models.reference import RESNETS, VGGS, assert_close, randomise
+from tests.models.reference import RESNETS, VGGS, assert_close, others_in_full, randomise
 from tests.torch_reference import import_torchvision
 
 torch = pytest.importorskip("torch")
@@ -38,7 +38,9 @@ def logits(module, x):
         return module((torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) - mean) / std).numpy()
 
 
-@pytest.mark.parametrize("name", [*VGGS, *RESNETS])
+@pytest.mark.parametrize(
+    "name", others_in_full([*VGGS, *RESNETS], "vgg11", "vgg13_bn", "resnet18", "resnet50", "wide_resnet50_2")
+)
 def test_every_network_is_read_as_the_one_we_build(name):
     """Strides, padding, dilation, groups, epsilons and shapes read from torchvision equal those of our constructor."""
     torchvision = import_torchvision()

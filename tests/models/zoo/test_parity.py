@@ -8,7 +8,7 @@ import pytest
 
 from jaxviz.models import forward
 from tests.models import reference
-from tests.models.reference import RESNETS, VGGS, assert_close
+from tests.models.reference import RESNETS, VGGS, assert_close, others_in_full
 
 torch = pytest.importorskip("torch")
 
@@ -57,11 +57,6 @@ def another_side(taps, their_taps):
     """Say whether some ReLU is open in one network and shut in the other, its input within rounding of zero."""
     relus = [name for name in taps if "relu" in name or name.startswith(("features", "classifier"))]
     return any(((np.asarray(taps[name]) > 0) != (their_taps[name] > 0)).any() for name in relus)
-
-
-def others_in_full(names, *fast):
-    """Return parameters for all names; those that are not `fast` are in the full tier."""
-    return [name if name in fast else pytest.param(name, marks=pytest.mark.full) for name in names]
 
 
 def check(model, module, shape, *, large: bool = False):
