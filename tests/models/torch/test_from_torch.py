@@ -38,9 +38,7 @@ def logits(module, x):
         return module((torch.from_numpy(x.transpose(0, 3, 1, 2).copy()) - mean) / std).numpy()
 
 
-@pytest.mark.parametrize(
-    "name", others_in_full([*VGGS, *RESNETS], "vgg11", "vgg13_bn", "resnet18", "resnet50", "wide_resnet50_2")
-)
+@pytest.mark.parametrize("name", others_in_full([*VGGS, *RESNETS], "vgg13_bn", "resnet18", "resnet50", "wide_resnet50_2"))
 def test_every_network_is_read_as_the_one_we_build(name):
     """Strides, padding, dilation, groups, epsilons and shapes read from torchvision equal those of our constructor."""
     torchvision = import_torchvision()
