@@ -74,6 +74,7 @@ def test_it_writes_what_the_library_computes(run, tmp_path: Path) -> None:
     assert {p.name for p in out.iterdir()} == {"run.json", "images", "index.json", "contact_sheet.png"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(run, tmp_path: Path, method: str) -> None:
     np.save(tmp_path / "mask.npy", np.arange(256).reshape(16, 16) // 64)

@@ -322,6 +322,7 @@ def test_writing_overlaps_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(threads) == 1 and threading.main_thread() not in threads
 
 
+@pytest.mark.full
 def test_memory_stays_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run of 600 units with 66 MB of pixels, at no time a third is held: neither running nor put together."""
     units = jv.channel("relu_1", [unit % 12 for unit in range(600)])

@@ -99,6 +99,7 @@ class Smooth(nnx.Module):
         return tap("out", self.network(x, ops=dataclasses.replace(ops, relu=jax.nn.softplus, max_pool=mean_pool)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "head"), NETWORKS)
 def test_fifty_steps_equal_captum_in_float32_where_no_gradient_jumps(name: str, head: int | None) -> None:
     """With softplus for ReLU and average for max pooling in both: no step meets a kink within rounding."""

@@ -328,6 +328,7 @@ def test_wrong_use(tmp_path: Path) -> None:
         top_examples(tiny_model(), tmp_path / "empty", "fc", out=tmp_path / "out")
 
 
+@pytest.mark.full
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     photos(tmp_path / "in", 24)
     held = []
