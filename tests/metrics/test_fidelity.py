@@ -66,7 +66,8 @@ def test_max_sensitivity_is_captums(name: str, head: int | None) -> None:
     module, model = pair(name, head)
     x, classes = images(2, 40, 40, 3), [3, 7]
     std = torch.tensor(STD)[None, :, None, None]
-    near = np.asarray(nearby(jnp.asarray(x), np.zeros(2, np.int32), leaf(0.02, "radius"), leaf(5, "seed", dtype=np.int32), 4))
+    # With the noise of seed 5, an input of a ReLU of VGG-16-BN is zero but for rounding; seeds 6 to 8 have no such input.
+    near = np.asarray(nearby(jnp.asarray(x), np.zeros(2, np.int32), leaf(0.02, "radius"), leaf(6, "seed", dtype=np.int32), 4))
     assert near.min() >= 0 and near.max() <= 1 and np.abs(near.reshape(2, 4, 40, 40, 3) - x[:, None]).max() <= 0.02 + 1e-6
 
     def explain(inputs, target):
@@ -81,7 +82,7 @@ def test_max_sensitivity_is_captums(name: str, head: int | None) -> None:
         n_perturb_samples=4,
         target=torch.tensor(classes),
     )
-    found = metrics.max_sensitivity(model, x, "saliency", classes, samples=4, seed=5)
+    found = metrics.max_sensitivity(model, x, "saliency", classes, samples=4, seed=6)
     assert_close(found, expected.detach().numpy())
 
 
