@@ -23,7 +23,7 @@ from jaxviz.attribution._methods.gradient import gradients, pull_back
 from jaxviz.attribution._sampling import judged
 from jaxviz.attribution._target import Target
 from jaxviz.models import activations, intervene
-from jaxviz.models._network import Network, Structure
+from jaxviz.models._network import Avals, Network, Structure
 from jaxviz.models._taps import nodes, resolve
 from jaxviz.ops import EXACT, Ops
 
@@ -37,7 +37,7 @@ def find_stem(network: Network, target: Target, size: tuple[int, ...]) -> str | 
 
 
 @functools.lru_cache(maxsize=256)
-def _find_stem(structure: Structure, of_target: Any, shapes: tuple, size: tuple[int, int]) -> str | None:
+def _find_stem(structure: Structure, of_target: Any, shapes: Avals, size: tuple[int, int]) -> str | None:
     network = structure.abstract()
     image = network.abstract_image(size)
     target, index = abstract_target(of_target, shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from flax import nnx
 
 from jaxviz._pytree import pytree
 from jaxviz._types import Array, PyTree
+
+Avals: TypeAlias = tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]  # shape and dtype of each leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Structure(NamedTuple):
     """What a network's operations depend on: its pytree's structure, and each leaf's shape and dtype."""
 
     treedef: Any
-    leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
+    leaves: Avals
 
     def abstract(self) -> Network:
         """Return the network with a `jax.ShapeDtypeStruct` in place of every array."""

@@ -21,7 +21,7 @@ from jaxviz.attribution._linearity.dependence import (
 from jaxviz.attribution._target import Target
 from jaxviz.models import Model, intervene
 from jaxviz.models._layer_table import layer_table
-from jaxviz.models._network import Network, Structure
+from jaxviz.models._network import Avals, Network, Structure
 from jaxviz.models._taps import Node, nodes, resolve
 
 AsLayers: TypeAlias = str | Sequence[str] | None
@@ -174,7 +174,7 @@ def _carries_all(network: Network, layer: str, size: Size) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _tail(structure: Structure, of_target: Any, shapes: tuple, layers: tuple[str, ...], size: Size) -> Tail:
+def _tail(structure: Structure, of_target: Any, shapes: Avals, layers: tuple[str, ...], size: Size) -> Tail:
     network = structure.abstract()
     target, index = abstract_target(of_target, shapes)
     known = {node.name: node.shape for node in nodes(network, size)}

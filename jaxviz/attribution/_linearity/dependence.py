@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz.attribution._target import ClassTarget, Target
+from jaxviz.models._network import Avals
 
 
 class Dependence(enum.IntEnum):
@@ -63,13 +64,13 @@ def dependence_on_first(fn: Callable[..., Any], first: Any, *rest: Any) -> list[
     return dependence(jaxpr, [Dependence.AFFINE] + [Dependence.NONE] * (len(jaxpr.invars) - 1))
 
 
-def target_key(target: Target) -> tuple[Any, tuple]:
+def target_key(target: Target) -> tuple[Any, Avals]:
     """Return what the operations of a target depend on: the arguments of `abstract_target`."""
     leaves, treedef = jax.tree.flatten(target)
     return treedef, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-def abstract_target(treedef: Any, shapes: tuple) -> tuple[Target, jax.ShapeDtypeStruct | None]:
+def abstract_target(treedef: Any, shapes: Avals) -> tuple[Target, jax.ShapeDtypeStruct | None]:
     """Return a target of a key, and the index of one class of one image, where it is about classes."""
     target = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     return target, jax.ShapeDtypeStruct((1, 1), jnp.int32) if isinstance(target, ClassTarget) else None

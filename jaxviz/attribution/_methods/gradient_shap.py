@@ -138,7 +138,8 @@ def gradient_shap(
     given = as_baselines(model, baseline, images, sets=True)
     items: dict[str, Any] = {"images": images, "index": index, "ids": as_ids(ids, len(images))}
     if many:
-        known = jnp.asarray(engine.map_images(Known(model.network, made), {"images": given}, **{**run, "progress": None}))
+        quiet: RunOptions = {**run, "progress": None}
+        known = jnp.asarray(engine.map_images(Known(model.network, made), {"images": given}, **quiet))
     else:
         items["baseline"], known = given, None
     program = Shap(

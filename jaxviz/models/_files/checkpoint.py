@@ -6,7 +6,7 @@ import contextlib
 import re
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def write(path: StrPath, tensors: Mapping[str, np.ndarray], metadata: Mapping[st
 
 def to_state(
     make: Callable[[], nnx.Module], tensors: Mapping[str, np.ndarray], *, absent: str | None = None
-) -> tuple[Any, nnx.State]:
+) -> tuple[Any, nnx.State[Any, Any]]:
     """Put tensors with torchvision's names and layouts into a network whose attribute paths equal those names.
 
     Args:
@@ -167,7 +167,7 @@ def _hint(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 @contextlib.contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
+def _errors_of(path: Path) -> Generator[None]:
     """Make every error of reading a file a CheckpointError that names the file: damaged bytes can raise anything."""
     try:
         yield

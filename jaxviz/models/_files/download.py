@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import IO
 
@@ -117,7 +117,7 @@ def download(
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         own = _claim(folder, name)
-    kept = False
+    kept, reason = False, ""
     try:
         for attempt in range(_ATTEMPTS):
             try:
@@ -243,7 +243,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path) -> Generator[None]:
     try:
         yield
     except (OSError, CheckpointError) as error:

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from flax import nnx
@@ -33,6 +33,14 @@ _ABSENT = "classifier."  # what weights without a classifier lack; only VGG-16 h
 _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 Progress = bool | _download.Progress | None
+
+
+class _Preparation(TypedDict):
+    """What a user may say of a network's classes and images, in place of what its file says."""
+
+    class_names: Sequence[str] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
 
 
 def load(
@@ -73,7 +81,7 @@ def load(
     """
     if not isinstance(name, str):
         raise ArgumentError(f"Expected the name of a network or a file's path as a string; got {type(name).__name__}.")
-    options = {"class_names": class_names, "mean": mean, "std": std}
+    options: _Preparation = {"class_names": class_names, "mean": mean, "std": std}
     if name == BUNDLED and weights is None:
         return from_file(bundled_file(), **options, name=BUNDLED)
     if _is_path(name):
@@ -153,7 +161,7 @@ def from_file(
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _from_registry(weights: Weights, cache: StrPath | None, progress: Progress, **options: Any) -> Model:
+def _from_registry(weights: Weights, cache: StrPath | None, progress: Progress, **options: Unpack[_Preparation]) -> Model:
     with Bar(weights.file, progress) as callback:
         tensors, _ = _download.fetch(weights, cache=cache, progress=callback)
     if weights.classes is None:

@@ -320,7 +320,7 @@ class _Reader:
         return reference.architecture if _plan(reference, "fc") == _plan(network, "fc") else ""
 
 
-def _plan(network: nnx.Module, head: str) -> dict[str, tuple]:
+def _plan(network: nnx.Module, head: str) -> dict[str, tuple[Any, ...]]:
     """Return the class, geometry and shapes of every layer by path, but not the number of classes."""
     plan = {}
     for path, part in nnx.iter_graph(network):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -59,8 +60,8 @@ def verify(
     """
     entries = [_registry.architecture(name) for name in names] or list(_registry.ARCHITECTURES.values())
     try:
-        import torch  # noqa: F401
-        import torchvision  # noqa: F401
+        for name in ("torch", "torchvision"):
+            importlib.import_module(name)
     except (ImportError, RuntimeError) as error:
         raise UnsupportedError(f"Verifying needs torch and torchvision, which cannot be imported: {error}") from error
     return (_verify_one(weights, cache, progress, tolerance) for entry in entries for weights in entry.weights)
