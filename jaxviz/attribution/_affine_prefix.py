@@ -1,4 +1,4 @@
-"""The stem of a network: its affine start, such as a first convolution and normalisation.
+"""The stem of a network: its affine start, such as a first convolution and normalization.
 
 Methods with many steps compute it once. A straight path of images is a straight path of the stem's values, and gradients with
 respect to those can be added up before they are pulled back to the image.

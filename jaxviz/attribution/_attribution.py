@@ -41,7 +41,7 @@ class Attribution:
         targets: str (N,) or (N, K), names of what is explained, such as `"church"` or `"layer3:7"`.
         classes: int32 (N,) or (N, K), the classes, or None where the target is no class.
         method: such as `"grad_cam"`.
-        spatial: whether the maps have no colour axis.
+        spatial: whether the maps have no color axis.
         layer: whose activations the method looked at, or None.
         delta: float32 (N,) or (N, K), the sum of the map less the change of the score, of methods that promise 0; or None.
         diagnosis: str (N,) or (N, K): `"ok"`, or why there is nothing to see: `"zero everywhere"`,
@@ -92,9 +92,9 @@ class Attribution:
         return self.scores.ndim == 2
 
     def reduce(self, how: Reduction = "max_abs") -> Attribution:
-        """Return maps without colours, (N, H, W) or (N, K, H, W): the largest absolute value, or a sum, over the channels.
+        """Return maps without colors, (N, H, W) or (N, K, H, W): the largest absolute value, or a sum, over the channels.
 
-        Maps that have no colours already stay as they are, but for absolute values where these are asked for.
+        Maps that have no colors already stay as they are, but for absolute values where these are asked for.
         """
         if how not in ("max_abs", "sum_abs", "sum"):
             raise ArgumentError(f"reduce is 'max_abs', 'sum_abs' or 'sum', not {how!r}.")
@@ -128,7 +128,7 @@ class Attribution:
     def threshold(self, keep: float = 0.2) -> np.ndarray:
         """Return a mask, bool (N, H, W) or (N, K, H, W): the places with the highest values, a share `keep` of each map.
 
-        Of maps with colours, `reduce("sum_abs")` is looked at. Blank maps give empty masks.
+        Of maps with colors, `reduce("sum_abs")` is looked at. Blank maps give empty masks.
         """
         if not 0 < keep <= 1:
             raise ArgumentError(f"Expected a share of the places above 0 and at most 1; got {keep!r}.")
@@ -271,7 +271,7 @@ def finished(
         model: with its class names.
         target: what was explained.
         found: `maps` (N, K, ...), `scores` (N, K), `index` (N, K) or None, and, where there is one, `delta` (N, K).
-        spatial: whether the maps have no colour axis.
+        spatial: whether the maps have no color axis.
         settings: how it was made.
         layer: whose activations were looked at.
         negative: (N, K), see `diagnose`.

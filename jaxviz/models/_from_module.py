@@ -44,7 +44,7 @@ def from_module(
     those of the module now; training it later does not change the model.
 
     Args:
-        module: takes normalised float32 (N, H, W, C) and returns (N, classes). In evaluation mode.
+        module: takes normalized float32 (N, H, W, C) and returns (N, classes). In evaluation mode.
         mean, std: of images in [0, 1], one number for each channel.
         class_names: one for each logit, or empty.
         input_size: (H, W) of the images it was trained on.

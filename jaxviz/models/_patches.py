@@ -15,7 +15,7 @@ from jaxviz.models._network import Network, Structure
 from jaxviz.models._taps import calls_through_ops, capture, nodes, normalize
 from jaxviz.ops._patches import Axis, Patch, PatchOps, UnknownMap, is_large, whole_maps
 
-IMAGES = ""  # the name of the normalised images among a network's maps
+IMAGES = ""  # the name of the normalized images among a network's maps
 
 
 def changed_activations(
@@ -81,7 +81,7 @@ def _around(
 def _captured(
     network: Network, patches: Array, at: Array, size: tuple[int, int], maps: Callable[[str], Array], names: Sequence[str]
 ) -> dict[str, Array]:
-    """Return the values of layers, given normalised patches and what gives the maps as they were."""
+    """Return the values of layers, given normalized patches and what gives the maps as they were."""
     axes = (Axis(size[0], patches.shape[1]), Axis(size[1], patches.shape[2]))
     seen: Any = Patch(patches, at, axes, IMAGES)
     found = capture(network, seen, names, ops=PatchOps(maps).ops(), tap=_named)

@@ -94,7 +94,7 @@ def score_cam(
         layer: a single one with positions; the last unless given.
         relu: set what is negative to zero, as published; False leaves the signed map.
         resize: to the size of the images, bilinear; False leaves the layer's own resolution.
-        baseline: what is seen where a mask is 0, see `attribute`; the mean colour is what other libraries have.
+        baseline: what is seen where a mask is 0, see `attribute`; the mean color is what other libraries have.
         **run: see `jaxviz.engine.RunOptions`.
 
     Returns:

@@ -108,8 +108,8 @@ def full_grad(
 ) -> Attribution:
     """Return FullGrad (Srinivas and Fleuret, 2019): gradient x image and gradient x bias of every layer, in one map.
 
-    sum_c s(|x_c G_c|) + sum over convolutions with bias and batch normalisations, sum_c s(|b_c G_c|), where x is the image less
-    the network's mean colour, in units of its normalisation or not, G the gradient at the layer's output, and s scales each
+    sum_c s(|x_c G_c|) + sum over convolutions with bias and batch normalizations, sum_c s(|b_c G_c|), where x is the image less
+    the network's mean color, in units of its normalization or not, G the gradient at the layer's output, and s scales each
     channel to [0, 1] from its least to its most and enlarges it to the image. Never negative.
 
     Args:

@@ -92,7 +92,7 @@ def input_x_gradient(
 ) -> Attribution:
     """Return (image - baseline) x gradient (Shrikumar et al., 2016).
 
-    With the default baseline, the network's mean colour, it equals Captum's `InputXGradient` on normalised images.
+    With the default baseline, the network's mean color, it equals Captum's `InputXGradient` on normalized images.
 
     Args as for `saliency`, and:
         baseline: see `attribute`.

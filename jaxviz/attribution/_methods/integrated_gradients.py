@@ -121,7 +121,7 @@ def integrated_gradients(
         model: any network or function.
         images: float32 (N, H, W, C) in [0, 1].
         target: what is explained, see `attribute`.
-        baseline: x', see `attribute`; the default is the mean colour, Captum's 0.
+        baseline: x', see `attribute`; the default is the mean color, Captum's 0.
         steps: points on the path. Another number compiles nothing new.
         rule: `"gauss_legendre"`, without the two ends; `"trapezoid"`, with both; `"riemann_left"`, `"riemann_right"` with one,
             `"riemann_middle"` with neither.

@@ -52,7 +52,7 @@ RuleName: TypeAlias = Literal[
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Relevance:
-    """The relevance of every pixel and colour of some images: a program of the engine."""
+    """The relevance of every pixel and color of some images: a program of the engine."""
 
     network: Network
     target: Target
@@ -75,7 +75,7 @@ class Relevance:
         zeros = jnp.zeros((len(images),), images.dtype), jnp.zeros_like(images)
         found, pull, chosen = jax.vjp(scores, images, *zeros, has_aux=True)
         per_value, absorbed, direct = pull_back_all(pull, found)
-        # The normalised image is 0 at the mean colour; its scale is in the gradient.
+        # The normalized image is 0 at the mean color; its scale is in the gradient.
         maps = per_value * (images - network.mean)[None] + direct
         made = {"maps": maps, "scores": found, "absorbed": absorbed, "delta": maps.sum((2, 3, 4)) - found}
         return {**{name: jnp.moveaxis(value, 0, 1) for name, value in made.items()}, "index": chosen}
@@ -96,10 +96,10 @@ def lrp(
     convention: Literal["captum"] | None = None,
     **run: Unpack[RunOptions],
 ) -> Attribution:
-    """Return the relevance of every pixel and colour: the score, shared backwards from output to image, layer by layer.
+    """Return the relevance of every pixel and color: the score, shared backwards from output to image, layer by layer.
 
     A ReLU passes relevance on, max pooling gives it to the winner (of equals the first), average pooling shares in proportion
-    to values; a normalisation is folded into the convolution before it. What the target reads has relevance value x gradient of
+    to values; a normalization is folded into the convolution before it. What the target reads has relevance value x gradient of
     the score, which adds up to the score where that is linear, as a logit is; of a probability, `delta` says how far it is off.
 
     Args:
@@ -112,7 +112,7 @@ def lrp(
             first one flat (`"..._flat"`) or z-box (`"..._box"`). Or a `jaxviz.ops.Rule` or `Composite`. For the formulas see
             `jaxviz.ops.epsilon_rule`, `gamma_rule`, `z_plus_rule`, `alpha_beta_rule`, `z_box_rule` and `flat_rule`.
         epsilon, gamma, alpha, beta: of the rules that are named; data, so that another value compiles nothing again.
-        bias: what becomes of the relevance that belongs to a bias or to the shift of a normalisation. `"share"`: the inputs of
+        bias: what becomes of the relevance that belongs to a bias or to the shift of a normalization. `"share"`: the inputs of
             its operation get it, in proportion to the magnitude of their own shares, so that the map's sum is the score; only
             where all of them are 0 it stays. `"absorb"`, as published and in the peers: it stays there, and
             `extra["absorbed"]` says how much it is.
@@ -120,7 +120,7 @@ def lrp(
             everywhere else; `"magnitude"`: |x| / (|x| + |y|) and |y| / (|x| + |y|) (Otsuki et al., 2024), which lets nothing
             cancel and makes smoother maps.
         convention: `"captum"`, for `"epsilon"`, `"gamma"` and `"z_plus"` (its `Alpha1_Beta0_Rule`): weights are told apart by
-            their sign whatever that of the input is, biases absorb and have no share in a rule, a normalisation is an operation
+            their sign whatever that of the input is, biases absorb and have no share in a rule, a normalization is an operation
             of its own. Captum itself is wrong on networks with skip connections.
         **run: see `jaxviz.engine.RunOptions`.
 

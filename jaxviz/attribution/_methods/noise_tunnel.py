@@ -35,7 +35,7 @@ class Inner:
         program: takes a dict of `images` (n, H, W, C), `index` (n, K) or None and `items`, and returns a dict of `maps`
             (n, K, ...), `scores` (n, K) and `index`; or a `Path`, which takes steps.
         items: what else the program takes of N images, (N, ...), such as baselines.
-        spatial: whether its maps have no colour axis.
+        spatial: whether its maps have no color axis.
         layer: whose activations it looks at, or None.
     """
 

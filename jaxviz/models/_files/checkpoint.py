@@ -82,7 +82,7 @@ def to_state(
     """Put tensors with torchvision's names and layouts into a network whose attribute paths equal those names.
 
     Args:
-        make: builds the network; only its shapes are computed, nothing is initialised.
+        make: builds the network; only its shapes are computed, nothing is initialized.
         tensors: arrays (convolutions OIHW, linear (out, in)); float16, bfloat16 and float64 become float32.
         absent: prefix of a part that the weights are known to lack; it is filled with NaN, so that nobody mistakes what
             it computes for a result.

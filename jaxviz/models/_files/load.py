@@ -67,7 +67,7 @@ def load(
 
     Args:
         name: the bundled network `"resnet18-imagenette"`; any network of `list_models()`; or the path of a `.pth`, `.pt`
-            or `.safetensors` file, which is then recognised by its names and shapes.
+            or `.safetensors` file, which is then recognized by its names and shapes.
         weights: torchvision's name of the weights (`"IMAGENET1K_V2"`, `"DEFAULT"`), or a file's path. None: the default.
         class_names: one for each class. None: those the file or torchvision names, else none.
         mean, std: one number per channel, of images in [0, 1]. None: those of the weights, else ImageNet's.
@@ -97,7 +97,7 @@ def load(
 def untrained(name: str, *, num_classes: int = 1000, seed: int = 0) -> Model:
     """Return a network of torchvision's architecture with random weights: for measuring speed, and as a control.
 
-    Nothing is downloaded. It normalises as torchvision's trained ones do.
+    Nothing is downloaded. It normalizes as torchvision's trained ones do.
 
     Raises:
         ArgumentError: an unknown network, with near matches.

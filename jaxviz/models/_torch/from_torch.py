@@ -38,10 +38,10 @@ def from_torch(
     """Make a model of a torchvision VGG or ResNet in memory, with its weights as they are now.
 
     Strides, padding, dilation, groups, epsilons and the sizes of all layers are read from the module, so that smaller
-    stems, dilated stages, other numbers of channels or classes, frozen batch normalisation, and an `nn.Identity` in
+    stems, dilated stages, other numbers of channels or classes, frozen batch normalization, and an `nn.Identity` in
     the place of `fc`, `maxpool` or a layer of `features` or `classifier` come across. All else is refused. Then one
     random image goes through both networks, and every node is compared. The module itself is not touched; dropout and
-    batch normalisation are taken in evaluation mode, whatever mode it is in.
+    batch normalization are taken in evaluation mode, whatever mode it is in.
 
     Args:
         module: an instance of `torchvision.models.VGG` or `torchvision.models.ResNet`.
@@ -83,7 +83,7 @@ def from_torch(
 def compare(model: Model, module: Any, size: tuple[int, int] = (64, 64)) -> None:
     """Run one random image through both networks and raise an UnsupportedError with a table where they differ."""
     rng = np.random.default_rng(0)
-    # Random pixels around the mean: the module gets them normalised.
+    # Random pixels around the mean: the module gets them normalized.
     x = rng.standard_normal((1, *size, model.in_channels)).astype(np.float32)
     names = [node.name for node in _taps.nodes(model.network, size)]
     theirs = torch_nodes(module, x, names)
@@ -106,7 +106,7 @@ def compare(model: Model, module: Any, size: tuple[int, int] = (64, 64)) -> None
 
 
 def torch_nodes(module: Any, x: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Return a torchvision module's values at its graph nodes, channels last, for normalised x (N, H, W, C)."""
+    """Return a torchvision module's values at its graph nodes, channels last, for normalized x (N, H, W, C)."""
     import operator
 
     import torch

@@ -29,7 +29,7 @@ class Weights:
         file: File name on torchvision's server; the part after the last `-` begins the SHA-256 of the content.
         top1: Top-1 accuracy in percent on the ImageNet validation set, or None where there is no classifier.
         mean, std: Per channel, of images in [0, 1].
-        resize, crop: Sides in pixels of the evaluation preprocessing (shorter side, then centre crop).
+        resize, crop: Sides in pixels of the evaluation preprocessing (shorter side, then center crop).
         interpolation: Of the resize; antialiased.
         classes: Number of classes, or None where the weights have no classifier.
     """

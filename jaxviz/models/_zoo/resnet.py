@@ -32,7 +32,7 @@ CONFIGS: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, in
 
 
 class _Block(nnx.Module):
-    """The convolutions of a block, each with its normalisation, and the projection of its input where it has one."""
+    """The convolutions of a block, each with its normalization, and the projection of its input where it has one."""
 
     def __init__(self, in_channels: int, convs: Sequence[Conv], stride: int, rngs: nnx.Rngs | None):
         for i, conv in enumerate(convs, start=1):
@@ -168,7 +168,7 @@ class ResNet(nnx.Module):
         self.architecture = next((name for name, known in CONFIGS.items() if known == config and plain), "")
 
     def __call__(self, x: Array, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
-        """Return logits (N, classes) of normalised images float32 (N, H, W, C) of any size."""
+        """Return logits (N, classes) of normalized images float32 (N, H, W, C) of any size."""
         x = tap("conv1", self.conv1(x, ops))
         x = tap("bn1", self.bn1(x, ops))
         x = tap("relu", ops.relu(x))

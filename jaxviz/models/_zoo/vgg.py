@@ -24,7 +24,7 @@ class VGG(nnx.Module):
 
     Args:
         config: "A", "B", "D" or "E": VGG 11, 13, 16 or 19.
-        batch_norm: whether a batch normalisation follows every convolution.
+        batch_norm: whether a batch normalization follows every convolution.
         num_classes, in_channels: sizes of the two ends.
         rngs: for random initial weights; without it they are zero, to be filled from a file.
 
@@ -69,7 +69,7 @@ class VGG(nnx.Module):
         )
 
     def __call__(self, x: Array, *, tap: Tap = no_tap, ops: Ops = EXACT) -> Array:
-        """Return logits (N, classes) of normalised images float32 (N, H, W, C), H and W at least 32."""
+        """Return logits (N, classes) of normalized images float32 (N, H, W, C), H and W at least 32."""
         for i, layer in enumerate(self.features):
             x = tap(f"features.{i}", layer(x, ops))
         x = tap("avgpool", self.avgpool(x, ops))
