@@ -1,4 +1,4 @@
-"""The image without anything to see: what an attribution compares the image with, always in pixels in [0, 1]."""
+"""Baselines: reference images in [0, 1] that attributions compare with."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Tap: TypeAlias = Callable[[str, Array], Array]
 
 
 def no_tap(name: str, value: Array) -> Array:
-    """Return the value: the tap of a network that nobody looks into."""
+    """Default tap: return `value` unchanged."""
     return value
 
 

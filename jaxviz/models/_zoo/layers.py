@@ -103,7 +103,7 @@ class Linear(nnx.Module):
 
 
 class ReLU(nnx.Module):
-    """A ReLU that has a place in a list of layers."""
+    """ReLU as a module."""
 
     def __call__(self, x: Array, ops: Ops) -> Array:
         return ops.relu(x)
@@ -130,7 +130,7 @@ class AvgPool(nnx.Module):
 
 
 class Identity(nnx.Module):
-    """Nothing: a layer that was taken out."""
+    """Identity, in place of a removed layer."""
 
     def __call__(self, x: Array, ops: Ops) -> Array:
         return x
